@@ -1,0 +1,77 @@
+# Everything starts here: `make help` lists the targets. A fresh clone needs Python 3.11+ and make, nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+UV_VERSION := 0.13.9
+READY  := $(VENV)/.ready
+
+EXP     ?=
+SEEDS   ?= 0
+RESUME  ?=
+ARGS    ?=
+BENCH   ?= all
+RUNS    ?= runs
+
+.PHONY: help setup train tables dashboard phantom test test-slow check format bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@echo
+	@echo "Start with:   make train EXP=phantom_cehnc      (synthetic data, no download)"
+	@echo "Experiments:  $$(ls experiments/*.yaml | xargs -n1 basename | sed 's/\.yaml$$//' | tr '\n' ' ')"
+
+setup: $(READY)  ## create .venv and install the pinned lock (the other targets do it by themselves)
+
+# The stamp makes a second run install nothing; a changed lock or changed metadata installs again.
+$(READY): requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "medzeroseg needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(UV) --version 2>/dev/null | grep -q ' $(UV_VERSION)\b' || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "Installing the pinned set (requirements.lock) into $(VENV); once, about a minute."
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+train: $(READY)  ## train and evaluate one experiment: make train EXP=phantom_cehnc [SEEDS="0 1 2"] [RESUME=1] [ARGS='--trainer.max_epochs=3']
+	@$(BIN)/medzeroseg train $(if $(EXP),$(EXP),'') --seeds $(SEEDS) $(if $(RESUME),--resume) $(if $(ARGS),-- $(ARGS))
+
+tables: $(READY)  ## merge the tables of every experiment under runs/
+	@$(BIN)/medzeroseg tables --runs $(RUNS)
+
+phantom: $(READY)  ## write the synthetic dataset: make phantom [ARGS='--out data/phantom --seed 0']
+	@$(BIN)/medzeroseg phantom $(ARGS)
+
+dashboard: $(READY)  ## TensorBoard on runs/
+	@$(BIN)/tensorboard --logdir $(RUNS) $(ARGS)
+
+test: $(READY)  ## the fast tests
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(READY)  ## the slow tests
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(READY)  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY)  ## let ruff format and fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## run a benchmark: make bench BENCH=losses
+	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
+
+lock: $(READY)  ## compile requirements.lock again from requirements*.txt
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" requirements-dev.txt -o requirements.lock
+
+clean:  ## remove caches and build leftovers (not runs/, not data/)
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
