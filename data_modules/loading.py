@@ -1,0 +1,53 @@
+"""Shuffling and loading that depend on the seed and the epoch alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, RandomSampler
+
+from data_modules.pairs import ImageTextDataset, ImageTextItem, stable_hash
+
+
+class EpochRandomSampler(RandomSampler):
+    """Shuffles by (seed, epoch) alone, so that a resumed run sees the order that the unbroken one saw.
+
+    Lightning calls `set_epoch` before each epoch. Under DDP it puts a `DistributedSampler` in this one's
+    place, which it does with shuffling because this is a `RandomSampler`.
+    """
+
+    def __init__(self, dataset: ImageTextDataset, seed: int) -> None:
+        """Shuffle a dataset.
+
+        Args:
+            dataset: What to shuffle.
+            seed: Chooses the orders of all epochs.
+        """
+        super().__init__(dataset)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Give each position once, in the epoch's order."""
+        generator = torch.Generator().manual_seed(stable_hash(f"{self.seed}/{self.epoch}"))
+        yield from torch.randperm(self.num_samples, generator=generator).tolist()
+
+
+class EpochDataLoader(DataLoader[ImageTextItem]):
+    """A training loader that tells its dataset the sampler's epoch, which seeds the augmentation.
+
+    An epoch starts with its first batch, not with `iter`: when a run is resumed, Lightning calls `iter`
+    before it announces the epoch to the sampler (`set_epoch`), and workers would begin to read in another
+    epoch's order.
+    """
+
+    dataset: ImageTextDataset
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator can wait
+        """Give the batches of an epoch; sampler and workers are told before the first item is read."""
+        self.dataset.set_epoch(getattr(self.sampler, "epoch", 0))
+        yield from super().__iter__()

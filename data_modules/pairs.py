@@ -1,0 +1,206 @@
+"""Image-text pairs: the record, the dataset over records, and the collation into batches."""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medzeroseg.imaging import InputError, read_picture
+
+ImageTransform = Callable[[Image.Image], Tensor]
+"""The model's preprocessing: a PIL picture (mode RGB) to a float tensor (3, H, W)."""
+Tokenizer = Callable[[list[str]], Tensor]
+"""B captions to token ids, shape (B, L), int64."""
+
+
+class ImageSource(Protocol):
+    """Where the picture of a pair comes from; light enough to be copied to every worker process."""
+
+    def read(self) -> Image.Image:
+        """Decode the picture, mode RGB; raises `InputError` naming the file when that fails."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A picture in a PNG, JPEG or similar file."""
+
+    path: Path
+
+    def read(self) -> Image.Image:
+        """Decode the file, mode RGB."""
+        return read_picture(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTextRecord:
+    """One image-text pair before its picture is read.
+
+    Attributes:
+        case_id: The pair's name in the dataset, unique within a split; named in errors and tables.
+        caption: The text, already tidied.
+        source: Reads the picture.
+    """
+
+    case_id: str
+    caption: str
+    source: ImageSource
+
+
+class ImageTextItem(TypedDict):
+    """One pair as the dataset gives it."""
+
+    image: Tensor
+    text: str
+    text_id: int
+    case_id: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SquareResize:
+    """The plain preprocessing used when no model is attached: (3, size, size), values in [0, 1]."""
+
+    size_px: int
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        """Resize (bicubic, the aspect ratio is not kept) and scale."""
+        resized = picture.convert("RGB").resize((self.size_px, self.size_px), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float().div_(255)
+
+
+class ImageTextDataset(Dataset[ImageTextItem]):
+    """Image-text pairs read from records on demand.
+
+    The transform's random numbers are seeded from (`seed`, epoch, case id): an item's augmentation is the
+    same whatever the batch size, the number of workers and ranks, and whether the run was resumed.
+    """
+
+    def __init__(
+        self, records: Sequence[ImageTextRecord], transform: ImageTransform, *, seed: int = 0
+    ) -> None:
+        """Hold the records and number their captions.
+
+        Args:
+            records: The pairs; their order is the dataset's.
+            transform: Preprocessing of each picture.
+            seed: Seed of the transform's random numbers.
+        """
+        self.records = list(records)
+        self.transform = transform
+        self.seed = seed
+        numbers: dict[str, int] = {}
+        self.text_ids = [numbers.setdefault(record.caption, len(numbers)) for record in self.records]
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        # In shared memory, so that workers which live on (`persistent_workers`) see it change.
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that seeds the augmentation."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that seeds the augmentation, in this process and in its workers."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        """Count the pairs."""
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> ImageTextItem:
+        """Read one pair.
+
+        Args:
+            index: Position in the dataset, 0..len-1.
+
+        Returns:
+            `image` (3, H, W) float, `text`, `text_id` (equal exactly for equal captions of this dataset),
+            `case_id` and `index`.
+
+        Raises:
+            InputError: The picture cannot be read; names its file and case id.
+        """
+        record = self.records[index]
+        try:
+            picture = record.source.read()
+        except InputError as error:
+            raise InputError(f"case {record.case_id}: {error}") from error
+        with seeded(f"{self.seed}/{self.epoch}/{record.case_id}"):
+            image = self.transform(picture)
+        return {
+            "image": image,
+            "text": record.caption,
+            "text_id": self.text_ids[index],
+            "case_id": record.case_id,
+            "index": index,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTextCollate:
+    """Makes a batch of items and tokenises its captions, inside the worker process.
+
+    The batch holds `image` (B, 3, H, W) float, `text` list of B strings, `text_id` (B,) int64,
+    `case_id` list of B strings, `index` (B,) int64, and `tokens` (B, L) int64 when there is a tokenizer.
+    """
+
+    tokenizer: Tokenizer | None = None
+
+    def __call__(self, items: Sequence[ImageTextItem]) -> dict[str, Any]:
+        """Collate B items.
+
+        Raises:
+            ValueError: The transform gave images of different shapes; names two of the cases.
+        """
+        first = items[0]
+        for item in items:
+            if item["image"].shape != first["image"].shape:
+                raise ValueError(
+                    f"the image transform must give one shape: case {first['case_id']} became "
+                    f"{tuple(first['image'].shape)}, case {item['case_id']} {tuple(item['image'].shape)}"
+                )
+        texts = [item["text"] for item in items]
+        batch: dict[str, Any] = {
+            "image": torch.stack([item["image"] for item in items]),
+            "text": texts,
+            "text_id": torch.tensor([item["text_id"] for item in items]),
+            "case_id": [item["case_id"] for item in items],
+            "index": torch.tensor([item["index"] for item in items]),
+        }
+        if self.tokenizer is not None:
+            batch["tokens"] = self.tokenizer(texts)
+        return batch
+
+
+def stable_hash(text: str) -> int:
+    """Map a text to an integer in [0, 2**63), the same on every machine and in every run (unlike `hash`)."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+@contextmanager
+def seeded(key: str) -> Iterator[None]:
+    """Seed torch's, NumPy's and Python's global generators from a text, and put them back afterwards.
+
+    Image transforms draw from any of the three (torchvision from torch, timm from Python).
+    """
+    value = stable_hash(key)
+    torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(value)
+    np.random.seed(value % 2**32)
+    random.seed(value)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(torch_state)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)

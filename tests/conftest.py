@@ -1,0 +1,22 @@
+"""Fixtures shared by every test."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The root of the checkout, where `experiments/` lies."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_samples() -> Path:
+    """The folder of small real images beside the checkout."""
+    folder = ROOT.parent / "shared" / "real_samples"
+    if not folder.is_dir():
+        pytest.skip(f"real samples are not at hand: no folder {folder}")
+    return folder
