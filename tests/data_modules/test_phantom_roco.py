@@ -1,0 +1,498 @@
+"""The phantom on disk: ROCO's layout, equal bytes for a seed, and what happens when things go wrong."""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_modules.phantom import add_phantom_arguments, generate_roco, roco, run_phantom, storage
+from data_modules.phantom.items import MODALITIES, ItemPlace
+from medzeroseg.imaging.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+SMALL: dict[str, Any] = {"seed": 3, "train": 40, "validation": 11, "test": 30, "image_size_px": 48}
+TINY: dict[str, Any] = {"train": 4, "validation": 1, "test": 2, "image_size_px": 32, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("phantom") / "roco"
+    generate_roco(out, **SMALL, workers=0)
+    return out
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def traces(folder: Path) -> list[str]:
+    """Hidden files that generation left beside the folder."""
+    return [path.name for path in folder.parent.iterdir() if path.name.startswith(".")]
+
+
+def radiology(phantom: Path, split: str) -> Path:
+    return phantom / "data" / split / "radiology"
+
+
+def captions(phantom: Path, split: str) -> dict[str, str]:
+    lines = (radiology(phantom, split) / "captions.txt").read_text("utf-8").splitlines()
+    return dict(line.split("\t") for line in lines)
+
+
+def truth(phantom: Path, split: str) -> dict[str, Any]:
+    return json.loads((phantom / "ground_truth" / split / "structures.json").read_text("utf-8"))
+
+
+# --- layout ---
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_captions_have_rocos_form(phantom: Path, split: str):
+    text = (radiology(phantom, split) / "captions.txt").read_bytes().decode("utf-8")
+    assert text.endswith("\n")
+    assert "\r" not in text
+    lines = text.removesuffix("\n").split("\n")
+    assert len(lines) == SMALL[split]
+    for line in lines:
+        assert re.fullmatch(r"ROCO_\d{5,}\t [A-Z][^\t]+\.", line), line
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_text_file_speaks_of_the_same_items(phantom: Path, split: str):
+    folder = radiology(phantom, split)
+    ids = list(captions(phantom, split))
+    for name, first_value in {
+        "keywords.txt": r"[a-z-]+",
+        "cuis.txt": r"C\d{7}",
+        "semtypes.txt": r"T\d{3}",
+    }.items():
+        rows = [line.split("\t") for line in (folder / name).read_text("utf-8").splitlines()]
+        assert [row[0] for row in rows] == ids
+        assert all(row[1] == "" and re.fullmatch(first_value, row[2]) for row in rows)
+        assert all(len(set(row[2:])) == len(row[2:]) for row in rows)
+    types = [line.split("\t")[2:] for line in (folder / "semtypes.txt").read_text("utf-8").splitlines()]
+    assert all(len(row) % 2 == 0 for row in types)  # identifier, name
+    links = [line.split("\t") for line in (folder / "dlinks.txt").read_text("utf-8").splitlines()]
+    assert [row[0] for row in links] == ids
+    assert all(len(row) == 3 and row[2].endswith(".jpg") for row in links)
+    with (folder / "licences.txt").open(encoding="utf-8", newline="") as file:
+        licences = list(csv.DictReader(file))
+    assert list(licences[0]) == ["ROCO_ID", "PMC_ID", "CC"]
+    assert [row["ROCO_ID"] for row in licences] == ids
+    assert [row["PMC_ID"] for row in licences] == [row[2] for row in links]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_images_are_greyscale_jpegs_of_the_size(phantom: Path, split: str):
+    files = sorted((radiology(phantom, split) / "images").iterdir())
+    assert [path.stem for path in files] == sorted(captions(phantom, split))
+    for path in files:
+        with Image.open(path) as image:
+            assert (image.format, image.mode, image.size) == ("JPEG", "L", (48, 48))
+            assert np.asarray(image).std() > 10
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_non_radiology_is_there_and_holds_no_item(phantom: Path, split: str):
+    folder = phantom / "data" / split / "non-radiology"
+    assert {path.name for path in folder.iterdir()} == {p.name for p in radiology(phantom, split).iterdir()}
+    assert list((folder / "images").iterdir()) == []
+    assert (folder / "licences.txt").read_text() == "ROCO_ID,PMC_ID,CC\n"
+    assert all(path.stat().st_size == 0 for path in folder.glob("*.txt") if path.name != "licences.txt")
+
+
+def test_identifiers_are_unique_over_the_splits_and_begin_at_one(phantom: Path):
+    ids = [case_id for split in SPLITS for case_id in captions(phantom, split)]
+    assert len(set(ids)) == len(ids) == 81
+    assert "ROCO_00001" in ids
+    assert set(ids).isdisjoint({"ROCO_00000"})
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_ground_truth_agrees_with_captions_and_masks(phantom: Path, split: str):
+    facts, texts = truth(phantom, split), captions(phantom, split)
+    assert set(facts["structures"]) == {anatomy.name for anatomy, _ in MODALITIES}
+    assert list(facts["items"]) == list(texts)
+    for case_id, item in facts["items"].items():
+        assert " " + item["caption"]["text"] == texts[case_id]
+        with Image.open(phantom / "ground_truth" / split / "masks" / f"{case_id}.png") as picture:
+            labels = np.asarray(picture)
+        assert labels.shape == (48, 48)
+        names = {int(index): s["name"] for index, s in facts["structures"][item["modality"]].items()}
+        found = {names[int(value)]: int((labels == value).sum()) for value in np.unique(labels) if value}
+        assert found == item["areas_px"]
+
+
+# --- splits and pairs ---
+
+
+def test_no_picture_caption_group_or_patient_is_in_two_splits(phantom: Path):
+    for kind in ("*.jpg", "*.png"):
+        counts = Counter(hashlib.sha256(path.read_bytes()).digest() for path in phantom.rglob(kind))
+        # A label map may recur within a pair (a fact of intensity alone), a picture never.
+        assert max(counts.values()) <= (1 if kind == "*.jpg" else 2)
+    groups = {split: {item["group"] for item in truth(phantom, split)["items"].values()} for split in SPLITS}
+    assert groups["train"].isdisjoint(groups["test"] | groups["validation"])
+    assert groups["validation"].isdisjoint(groups["test"])
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(0.0, 0), (0.3, 300), (0.5, 500), (1.0, 1000)])
+def test_share_of_paired_items(fraction: float, expected: int):
+    places = [ItemPlace(0, "train", index, 1000, fraction) for index in range(1000)]
+    assert sum(place.paired for place in places) == expected
+    groups = Counter(place.group_id for place in places)
+    sizes = Counter(groups.values())
+    assert (sizes[1], sizes[2]) == (1000 - expected, expected // 2)
+
+
+def test_a_last_item_without_partner_is_no_pair():
+    assert not ItemPlace(0, "test", 10, 11, 1.0).paired
+    assert ItemPlace(0, "test", 9, 11, 1.0).paired
+
+
+def test_report_counts_pairs_and_duplicates(phantom: Path):
+    report = generate_roco(phantom, **SMALL)
+    assert not report.created
+    assert report.items == {split: SMALL[split] for split in SPLITS}
+    for split in SPLITS:
+        items = truth(phantom, split)["items"]
+        assert report.paired_items[split] == sum(item["contrast"] is not None for item in items.values())
+        assert report.paired_items[split] == 2 * int(0.3 * (len(items) // 2))
+        texts = captions(phantom, split).values()
+        assert report.duplicate_captions[split] == pytest.approx(1 - len(set(texts)) / len(texts))
+        assert report.duplicate_captions[split] < 0.05
+
+
+# --- equal bytes ---
+
+
+def test_bytes_do_not_depend_on_the_number_of_workers(phantom: Path, tmp_path: Path):
+    report = generate_roco(tmp_path / "other", **SMALL, workers=2)
+    assert report.created
+    assert digests(tmp_path / "other") == digests(phantom)
+    assert traces(tmp_path / "other") == []
+    assert multiprocessing.active_children() == []
+
+
+def test_items_do_not_depend_on_the_size_of_other_splits(phantom: Path, tmp_path: Path):
+    generate_roco(tmp_path / "other", **{**SMALL, "train": 20, "validation": 0}, workers=0)
+    before, after = digests(phantom), digests(tmp_path / "other")
+    kept = [
+        path for path in after if path.startswith(("data/test", "ground_truth/test")) or path.endswith(".jpg")
+    ]
+    assert len(kept) > 50 + 30
+    assert [path for path in kept if before[path] != after[path]] == []
+
+
+def test_another_seed_gives_other_pictures(tmp_path: Path):
+    first = generate_roco(tmp_path / "a", **TINY, seed=1)
+    second = generate_roco(tmp_path / "b", **TINY, seed=2)
+    assert first.content_sha256 != second.content_sha256
+    a, b = digests(tmp_path / "a"), digests(tmp_path / "b")
+    images = [path for path in a if path.endswith((".jpg", ".png"))]
+    assert len(images) == 14
+    assert all(a[path] != b[path] for path in images)
+
+
+def test_content_digest_is_that_of_the_files(phantom: Path):
+    lines = [f"{path} {digest}\n" for path, digest in digests(phantom).items() if path != "phantom.json"]
+    expected = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    assert json.loads((phantom / "phantom.json").read_text())["content_sha256"] == expected
+
+
+# --- made once ---
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.rglob("*")}
+
+
+def test_second_call_touches_nothing(tmp_path: Path):
+    out = tmp_path / "roco"
+    first = generate_roco(out, **TINY)
+    before = snapshot(out)
+    again = generate_roco(out, **TINY)
+    assert (first.created, again.created) == (True, False)
+    assert again.content_sha256 == first.content_sha256
+    assert snapshot(out) == before
+
+
+def test_other_parameters_replace_the_phantom(tmp_path: Path):
+    out = tmp_path / "roco"
+    generate_roco(out, **TINY)
+    report = generate_roco(out, **{**TINY, "test": 3})
+    assert report.created
+    assert len(captions(out, "test")) == 3
+    assert traces(out) == []
+
+
+def test_other_code_replaces_the_phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "roco"
+    generate_roco(out, **TINY)
+    monkeypatch.setattr(roco, "_sources_digest", lambda: "other")
+    assert generate_roco(out, **TINY).created
+
+
+def remove_image(out: Path) -> None:
+    (out / "data/train/radiology/images/ROCO_00001.jpg").unlink()
+
+
+def truncate_image(out: Path) -> None:
+    path = out / "data/train/radiology/images/ROCO_00004.jpg"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def remove_captions(out: Path) -> None:
+    (out / "data/test/radiology/captions.txt").unlink()
+
+
+def remove_masks(out: Path) -> None:
+    shutil.rmtree(out / "ground_truth/validation")
+
+
+def damage_manifest(out: Path) -> None:
+    (out / "phantom.json").write_text('{"generator": "medzer')
+
+
+@pytest.mark.parametrize(
+    "damage", [remove_image, truncate_image, remove_captions, remove_masks, damage_manifest]
+)
+def test_a_damaged_phantom_is_made_anew(tmp_path: Path, damage: Callable[[Path], None]):
+    out = tmp_path / "roco"
+    generate_roco(out, **TINY)
+    whole = digests(out)
+    damage(out)
+    assert generate_roco(out, **TINY).created
+    assert digests(out) == whole
+
+
+def test_an_empty_folder_is_used(tmp_path: Path):
+    (tmp_path / "roco").mkdir()
+    assert generate_roco(tmp_path / "roco", **TINY).created
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path):
+    (tmp_path / "big_disk").mkdir()
+    (tmp_path / "roco").symlink_to(tmp_path / "big_disk")
+    generate_roco(tmp_path / "roco", **TINY)
+    assert (tmp_path / "roco").is_symlink()
+    assert (tmp_path / "big_disk" / "phantom.json").is_file()
+
+
+# --- what is not ours is left alone ---
+
+
+def test_a_folder_that_is_no_phantom_is_refused(tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"no phantom.*another folder"):
+        generate_roco(tmp_path, **TINY)
+    assert digests(tmp_path).keys() == {"thesis.tex"}
+
+
+def test_the_real_roco_is_refused(tmp_path: Path):
+    images = tmp_path / "roco/data/train/radiology/images"
+    images.mkdir(parents=True)
+    (images / "ROCO_00002.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match="no phantom"):
+        generate_roco(tmp_path / "roco", **TINY)
+    assert (images / "ROCO_00002.jpg").read_bytes() == b"x"
+
+
+def test_a_manifest_of_another_tool_is_refused(tmp_path: Path):
+    (tmp_path / "phantom.json").write_text('{"organ": "liver"}')
+    with pytest.raises(InputError, match="no phantom"):
+        generate_roco(tmp_path, **TINY)
+
+
+def test_a_phantom_with_files_of_others_is_not_replaced(tmp_path: Path):
+    out = tmp_path / "roco"
+    generate_roco(out, **TINY)
+    (out / "data" / "notes.txt").write_text("mine")
+    assert not generate_roco(out, **TINY).created  # nothing to replace, nothing to refuse
+    with pytest.raises(InputError, match=r"data/notes\.txt"):
+        generate_roco(out, **{**TINY, "seed": 9})
+    assert (out / "data" / "notes.txt").read_text() == "mine"
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path):
+    (tmp_path / "roco").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        generate_roco(tmp_path / "roco", **TINY)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be written"):
+        generate_roco(tmp_path / "file" / "roco", **TINY)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(root: Path, item: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(roco, "_write_item", fail)
+    with pytest.raises(InputError, match="No space left"):
+        generate_roco(tmp_path / "roco", **TINY)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("seed", -1),
+        ("train", -1),
+        ("test", -5),
+        ("workers", -1),
+        ("image_size_px", 16),
+        ("hard_negative_fraction", 1.5),
+        ("hard_negative_fraction", float("nan")),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path: Path, argument: str, value: float):
+    with pytest.raises(ValueError, match=argument):
+        generate_roco(tmp_path / "roco", **{**TINY, argument: value})
+    assert not (tmp_path / "roco").exists()
+
+
+# --- several processes, and dead ones ---
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from data_modules.phantom import generate_roco
+if __name__ == "__main__":
+    sizes = {"train": int(sys.argv[2]), "validation": 1, "test": 1, "image_size_px": 64}
+    report = generate_roco(Path(sys.argv[1]), **sizes, workers=0)
+    sys.stdout.write(f"{report.created} {report.content_sha256}")
+"""
+
+
+def start(project_root: Path, out: Path, train: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT, str(out), str(train)]
+    return subprocess.Popen(command, cwd=project_root, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_at_once_make_one_phantom(project_root: Path, tmp_path: Path):
+    processes = [start(project_root, tmp_path / "roco", 150) for _ in range(2)]
+    results = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(created for created, _ in results) == ["False", "True"]
+    assert results[0][1] == results[1][1]
+    assert traces(tmp_path / "roco") == []
+
+
+def test_a_killed_run_is_completed_by_the_next(project_root: Path, tmp_path: Path):
+    out = tmp_path / "roco"
+    process = start(project_root, out, 100_000)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob(".roco.partial-*/data/train/radiology/images/*.jpg")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=10)
+    assert not out.exists()
+    assert len(traces(out)) == 2  # its lock and its half-done work
+    assert generate_roco(out, **TINY).created
+    assert len(captions(out, "train")) == TINY["train"]
+    assert traces(out) == []
+
+
+def test_a_lock_of_another_machine_is_broken_when_it_stands_still(tmp_path: Path):
+    folder = tmp_path / "roco"
+    (tmp_path / ".roco.lock").write_text("elsewhere 1 abc")
+    lock = storage.Lock(folder, stale_after_s=0.5)
+    start_s, taken = time.monotonic(), False
+    while not taken and time.monotonic() - start_s < 10:
+        with lock.hold() as taken:
+            pass
+    assert taken
+    assert 0.5 <= time.monotonic() - start_s < 3
+    assert traces(folder) == []
+
+
+def test_a_living_lock_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(storage, "HEARTBEAT_S", 0.05)
+    holder, other = (storage.Lock(tmp_path / "roco", stale_after_s=0.4) for _ in range(2))
+    with holder.hold() as held:
+        assert held
+        for _ in range(8):  # 0.8 s, twice the time after which a dead lock would be broken
+            with other.hold() as taken:
+                assert not taken
+    with other.hold() as taken:
+        assert taken
+
+
+def test_a_competitor_that_was_faster_is_accepted(tmp_path: Path):
+    for name in ("work", "roco"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    assert storage.publish(tmp_path / "work", tmp_path / "roco", is_complete=lambda: True) is False
+    assert (tmp_path / "roco" / "file").read_text() == "roco"
+    assert storage.publish(tmp_path / "work", tmp_path / "roco", is_complete=lambda: False) is True
+    assert (tmp_path / "roco" / "file").read_text() == "work"
+
+
+# --- command line ---
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_phantom_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def test_command_writes_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    sizes = ["--train", "6", "--validation", "2", "--test", "4", "--image-size-px", "32", "--workers", "0"]
+    out = ["--out", str(tmp_path / "roco")]
+    args = parse(*out, "--seed", "5", *sizes, "--hard-negative-fraction", "0.5")
+    assert run_phantom(args) == 0
+    assert "test" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "roco" / "phantom.json").read_text())
+    assert manifest["parameters"] == {
+        "seed": 5,
+        "train": 6,
+        "validation": 2,
+        "test": 4,
+        "image_size_px": 32,
+        "hard_negative_fraction": 0.5,
+    }
+    assert run_phantom(args) == 0
+    assert "already there" in capsys.readouterr().out
+
+
+def test_command_defaults_are_those_of_the_function():
+    args = vars(parse())
+    defaults = generate_roco.__kwdefaults__
+    assert {name: args[name] for name in args if name != "out"} == {
+        name: value for name, value in defaults.items() if name != "on_progress"
+    }
+
+
+def test_command_refuses_bad_arguments(tmp_path: Path):
+    with pytest.raises(InputError, match="image_size_px"):
+        run_phantom(parse("--out", str(tmp_path / "roco"), "--image-size-px", "3"))
+
+
+def test_png_palette_shows_labels_apart(phantom: Path):
+    path = next((phantom / "ground_truth/train/masks").iterdir())
+    with Image.open(io.BytesIO(path.read_bytes())) as picture:
+        colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(colours, axis=0)) >= 5
