@@ -1,0 +1,9 @@
+"""Lightning callbacks: evaluation, tables, records, pictures."""
+
+from medzeroseg.callbacks.embedding_writer import EmbeddingWriter
+from medzeroseg.callbacks.pair_sheet import PairSheet
+from medzeroseg.callbacks.retrieval import RetrievalEvaluator
+from medzeroseg.callbacks.retrieval_table import RetrievalTable
+from medzeroseg.callbacks.throughput import Throughput
+
+__all__ = ["EmbeddingWriter", "PairSheet", "RetrievalEvaluator", "RetrievalTable", "Throughput"]

@@ -1,0 +1,141 @@
+"""The Lightning command line: fit, validate, test, predict from experiment files."""
+
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import jsonargparse
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from omegaconf.errors import OmegaConfBaseException
+
+from medzeroseg.checkpoints import read_checkpoint
+from medzeroseg.config_errors import explain_parser_error
+from medzeroseg.errors import ConfigurationError
+from medzeroseg.files import require_writable, write_atomically
+from medzeroseg.tasks import BaseTask
+
+DEFAULTS = Path(__file__).with_name("defaults.yaml")
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
+_CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # Lightning finds these by itself
+_TRAINER_SETTINGS = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val")
+
+# Before any parser is made: ${...} in a nested file would otherwise be resolved against the wrong root.
+jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+
+class ExperimentParser(LightningArgumentParser):
+    """Says what is wrong in one readable message instead of printing the usage of 100 options."""
+
+    words: ClassVar[list[str]] = []
+    """The command line being parsed, in which a message can point to the place of a fault."""
+    folder: ClassVar[Path] = Path()
+    """Where it was given."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise instead of exiting; `medzeroseg.main` prints the message and exits with code 2."""
+        if (
+            not self.exit_on_error
+        ):  # an inner parser, tried for one class: the outer one tells the whole story
+            super().error(message, ex)
+        raise ConfigurationError(explain_parser_error(message, self.words, self.folder)) from ex
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes the fully resolved configuration to `config.yaml` in the run's folder, atomically."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it; Lightning calls this on rank 0 alone."""
+        text = self.parser.dump(self.config, skip_none=False)
+        write_atomically(Path(trainer.default_root_dir) / "config.yaml", text)
+
+
+class ExperimentCLI(LightningCLI):
+    """LightningCLI with interpolation across files, the project's defaults, and checks before the work starts.
+
+    Args:
+        args: Command line without the program's name, e.g. `["fit", "--config", "experiments/phantom_cehnc.yaml"]`.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        # "omegaconf+" resolves ${...} once, after command-line overrides and across files; plain "omegaconf" resolves
+        # each file by itself, before the overrides: silently wrong.
+        ExperimentParser.words, ExperimentParser.folder = args, Path.cwd()
+        shared: dict[str, Any] = {"parser_mode": "omegaconf+", "default_config_files": [str(DEFAULTS)]}
+        super().__init__(
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_callback=SaveRunConfig,
+            save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
+            parser_class=ExperimentParser,
+            parser_kwargs={"parser_mode": "omegaconf+", **{name: dict(shared) for name in SUBCOMMANDS}},
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what names an experiment and its row in the tables."""
+        parser.add_argument(
+            "--experiment", type=str, default="unnamed", help="Name of the run's folder under runs/."
+        )
+        parser.add_argument(
+            "--label", type=str, default="${experiment}", help="Name of its row in the tables."
+        )
+        parser.add_argument(
+            "--dataset", type=str, default="unnamed", help="What it is tested on; groups the rows."
+        )
+        parser.add_argument(
+            "--published_row", type=str | None, default=None, help="Published figures to show beside."
+        )
+        parser.add_argument("--runs_dir", type=str, default="runs", help="Folder of all runs.")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and look at the checkpoint that is named; a ${...} that leads nowhere is a fault like any other.
+
+        Raises:
+            ConfigurationError: An unknown or ill-typed key, or an interpolation that cannot be resolved.
+            CheckpointError: The checkpoint is missing or damaged.
+        """
+        try:
+            # Not through super(), which warns of arguments given twice whenever the process has some of its own.
+            self.config = parser.parse_args(ExperimentParser.words)
+        except OmegaConfBaseException as error:
+            place = f" (in {error.full_key})" if error.full_key else ""
+            raise ConfigurationError(f"Configuration error: {str(error).splitlines()[0]}{place}") from error
+        checkpoint = self.config[self.config.subcommand].ckpt_path
+        if checkpoint and checkpoint not in _CHECKPOINT_WORDS:
+            read_checkpoint(Path(checkpoint))
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse an unusable output folder before data and model are loaded.
+
+        Raises:
+            OutputError: The run's folder cannot be written to.
+        """
+        config = self.config[str(self.subcommand)]
+        require_writable(Path(config.trainer.default_root_dir))
+        config.weights_only = True  # a checkpoint is data, never code
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer.
+
+        Raises:
+            ConfigurationError: A class refuses the value of one of its arguments.
+        """
+        try:
+            super().instantiate_classes()
+        except (ValueError, MisconfigurationException) as error:
+            message = explain_parser_error(str(error), ExperimentParser.words, ExperimentParser.folder)
+            raise ConfigurationError(message) from error
+
+    def after_instantiate_classes(self) -> None:
+        """Give the task the configuration that made it."""
+        if isinstance(self.model, BaseTask):
+            dump = yaml.safe_load(self._parser(self.subcommand).dump(self.config[str(self.subcommand)]))
+            trainer = {key: dump["trainer"].get(key) for key in _TRAINER_SETTINGS}
+            self.model.config = {"model": dump["model"], "data": dump["data"], "trainer": trainer}

@@ -1,0 +1,170 @@
+"""`make train`: fit, test with the best checkpoint, write the tables; once per seed."""
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from rich.console import Console
+
+from medzeroseg.cli import ExperimentCLI
+from medzeroseg.errors import ConfigurationError, OutputError
+from medzeroseg.tables import Table, build_table1, read_records, write_table
+from medzeroseg.tables.records import RECORD_NAME
+
+EXPERIMENTS = Path("experiments")
+ARCHIVE = "archive"
+_LOG_WIDTH = 120  # of a table that goes to a file
+
+
+class _Finished(Exception):  # noqa: N818 - ends a seed, not a fault
+    """The run that was to be resumed has been tested already."""
+
+
+class TrainCLI(ExperimentCLI):
+    """`fit` that resumes or archives the run's folder first, and goes on to the test.
+
+    Args:
+        args: Command line of `fit`.
+        resume: Go on from the run's last checkpoint.
+    """
+
+    def __init__(self, args: list[str], *, resume: bool) -> None:
+        self.resume = resume
+        super().__init__(["fit", *args])
+
+    def before_instantiate_classes(self) -> None:
+        """Find the checkpoint to go on from, or make room for a new run."""
+        config = self.config[str(self.subcommand)]
+        folder = Path(config.trainer.default_root_dir)
+        last = folder / "checkpoints" / "last.ckpt"
+        if not self.resume:
+            _archive(folder)
+        elif (folder / RECORD_NAME).is_file():
+            rank_zero_info(f"{folder} is finished; nothing to resume.")
+            raise _Finished
+        elif last.is_file():
+            config.ckpt_path = str(last)
+        else:
+            rank_zero_info(f"No checkpoint in {last.parent}; starting from the beginning.")
+        super().before_instantiate_classes()
+
+    def fit(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        **kwargs: Any,  # noqa: ANN401 - Lightning's options of `fit`
+    ) -> None:
+        """Fit (unless `trainer.max_epochs` is 0: an evaluation of the model as it is), then test."""
+        best = ""
+        if self.trainer.max_epochs != 0:
+            self.trainer.fit(model, datamodule=datamodule, **kwargs)
+            best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        # Without validation there is no best checkpoint: the weights at hand are the last.
+        self.trainer.test(model, datamodule=datamodule, ckpt_path=best or None, weights_only=True)
+
+
+def train(experiment: str, *, seeds: Sequence[int], resume: bool, overrides: Sequence[str]) -> int:
+    """Run an experiment once per seed.
+
+    An experiment with `trainer.max_epochs: 0` is an evaluation of a model as it is: the fit is left out.
+    An earlier run of the same seed is moved to `<runs>/<experiment>/archive/`, unless it is resumed.
+
+    Args:
+        experiment: Name of a file in `experiments/`, or the path of a YAML file.
+        seeds: Seeds, each a run of its own in `<runs>/<experiment>/seed_<n>`.
+        resume: Go on from each seed's last checkpoint; a seed that was tested already is left alone.
+        overrides: Options that override the experiment's.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        MedZeroSegError: With a message for a person.
+    """
+    config = find_experiment(experiment)
+    folders = set()
+    for seed in seeds:
+        try:
+            cli = TrainCLI(["--config", str(config), f"--seed_everything={seed}", *overrides], resume=resume)
+        except _Finished:
+            continue
+        folders.add(Path(cli.trainer.default_root_dir).parent)
+    for folder in sorted(folders):
+        # the test's callback has written it
+        _show(build_table1(read_records(folder)), folder / "tables")
+    return 0
+
+
+def find_experiment(name: str, folder: Path = EXPERIMENTS) -> Path:
+    """Path of an experiment's YAML file.
+
+    Args:
+        name: Name without `.yaml`, or a path.
+        folder: Where experiments lie.
+
+    Raises:
+        ConfigurationError: There is no such experiment; the known ones are listed.
+    """
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        return path
+    path = folder / f"{name}.yaml"
+    if name and path.is_file():
+        return path
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    problem = (
+        f"There is no experiment {name!r} in {folder.resolve()}." if name else "No experiment was named."
+    )
+    listed = "\n".join(f"  {stem}" for stem in known) or "  (none: run this from the root of the checkout)"
+    raise ConfigurationError(
+        f"{problem} Known experiments:\n{listed}\nFor example: make train EXP=phantom_cehnc"
+    )
+
+
+def merge_tables(runs: Path) -> int:
+    """Write the tables over all finished runs to `<runs>/tables`.
+
+    Args:
+        runs: Folder of the runs.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ConfigurationError: There is no finished run.
+    """
+    records = read_records(runs)
+    if not records:
+        raise ConfigurationError(
+            f"No finished run under {runs.resolve()}. Start with: make train EXP=phantom_cehnc"
+        )
+    table = build_table1(records)
+    write_table(table, runs / "tables")
+    _show(table, runs / "tables")
+    return 0
+
+
+@rank_zero_only
+def _archive(folder: Path) -> None:
+    """Move an earlier run out of the way: nothing already written is lost."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    when = datetime.fromtimestamp(folder.stat().st_mtime).strftime("%Y%m%d-%H%M%S-%f")
+    target = folder.parent / ARCHIVE / f"{folder.name}_{when}"
+    try:
+        target.parent.mkdir(exist_ok=True)
+        folder.rename(target)
+    except OSError as error:
+        raise OutputError(f"Cannot move the earlier run {folder} to {target}: {error.strerror}.") from error
+    rank_zero_info(f"The earlier run was moved to {target}.")
+
+
+@rank_zero_only
+def _show(table: Table, folder: Path) -> None:
+    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+    console.print(table.to_screen())
+    console.print(f"All columns: {folder}/{table.name}.{{md,csv,tex,json}}")

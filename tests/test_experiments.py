@@ -1,0 +1,217 @@
+"""Every shipped experiment runs through `main()`: fit, test with the best checkpoint, tables."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from medzeroseg.main import main
+from medzeroseg.models import ImageTextModel
+from medzeroseg.tables import read_records
+from tests.helpers.fake_data import write_real_samples, write_roco
+from tests.helpers.fake_models import write_biomedclip_folder, write_pmc_clip_folder
+
+EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / "experiments").glob("*.yaml"))
+NAME = "--model.init_args.model.init_args.name"
+DATA = "--data.init_args."
+SMALL_RUN = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    f"{DATA}batch_size=4",
+    f"{DATA}num_workers=0",
+]
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated data and random-weight models, in the layouts of the real ones."""
+    root = tmp_path_factory.mktemp("inputs")
+    write_roco(root / "roco", train=8, validation=4, test=6)
+    write_real_samples(root / "real_samples")
+    write_biomedclip_folder(root / "biomedclip")
+    write_pmc_clip_folder(root / "pmc_clip")
+    torch.save(ImageTextModel("small").clip.state_dict(), root / "clip.pt")
+    return root
+
+
+def overrides(experiment: str, inputs: Path) -> list[str]:
+    """Point an experiment at the generated inputs: only paths, the model's folder, and sizes."""
+    if experiment.startswith("phantom"):
+        sizes = [f"{DATA}train=8", f"{DATA}validation=4", f"{DATA}test=6", f"{DATA}phantom_workers=0"]
+        return [f"{DATA}root={inputs / 'phantom'}", *sizes]
+    if experiment.startswith("real_samples"):
+        return [f"{DATA}root={inputs / 'real_samples'}"]
+    model = {
+        # as one reads OpenAI's weights from a file: the name of the architecture and the file
+        "roco_clip_pretrained": [f"{NAME}=small", f"{NAME[:-4]}pretrained={inputs / 'clip.pt'}"],
+        "roco_pmc_clip_pretrained": [f"{NAME}=pmc-clip:{inputs / 'pmc_clip'}"],
+    }.get(experiment, [f"{NAME}=local-dir:{inputs / 'biomedclip'}"])
+    return [f"{DATA}root={inputs / 'roco'}", *model]
+
+
+def run(
+    experiment: str, inputs: Path, runs: Path, extra: Sequence[str] = (), options: Sequence[str] = ()
+) -> int:
+    """`medzeroseg train` with the small run's settings."""
+    small = [word for word in SMALL_RUN if not (experiment.endswith("pretrained") and "max_epochs" in word)]
+    words = [*small, *overrides(experiment, inputs), f"--runs_dir={runs}", *extra]
+    return main(["train", experiment, *options, "--", *words])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_trains_and_writes_its_table(
+    experiment: str, inputs: Path, tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project_root)
+    assert run(experiment, inputs, tmp_path) == 0
+    [record] = read_records(tmp_path)
+    assert (record.experiment, record.seed) == (experiment, 0)
+    assert record.test_pairs == len(record.ranks) > 0
+    assert 0 <= record.metrics["i2t_top1"] <= 100
+    assert record.published_row is not None
+    table = json.loads((tmp_path / experiment / "tables" / "table1.json").read_text(encoding="utf-8"))
+    assert [row["gallery"] for row in table["rows"]] == [f"all {record.test_pairs}", "of 50"]
+    assert table["rows"][1]["published"] is not None
+    seed = tmp_path / experiment / "seed_0"
+    trained = not experiment.endswith("_pretrained")
+    assert (record.fit_minutes > 0) == trained
+    assert (seed / "checkpoints" / "best.ckpt").is_file() == trained
+    assert (seed / "pair_sheet.png").is_file() == trained
+    saved = yaml.safe_load((seed / "config.yaml").read_text(encoding="utf-8"))
+    assert saved["experiment"] == experiment
+
+
+def test_there_is_a_row_for_every_loss_and_model_of_table1() -> None:
+    losses = ("infonce", "dcl", "hn_nce", "dhn_nce", "cehnc")
+    expected = {f"{dataset}_{loss}" for dataset in ("phantom", "roco") for loss in losses}
+    expected |= {f"roco_{model}_pretrained" for model in ("clip", "pmc_clip", "biomedclip")}
+    assert expected | {"real_samples_cehnc"} == set(EXPERIMENTS)
+
+
+def test_checkpoint_holds_loss_state_and_configuration_and_nothing_but_data(
+    inputs: Path, tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project_root)
+    adaptive = "--model.init_args.loss.init_args.lambda_update=adaptive"
+    assert run("phantom_cehnc", inputs, tmp_path, [adaptive]) == 0
+    path = tmp_path / "phantom_cehnc" / "seed_0" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["config"]["model"]["init_args"]["loss"]["class_path"] == "medzeroseg.losses.CEHNCLoss"
+    lambdas = [value for key, value in checkpoint["state_dict"].items() if "lambda" in key]
+    assert lambdas
+    assert any(float(value) != 1.0 for value in lambdas)
+
+
+def test_resume_ends_where_an_unbroken_run_ends(
+    inputs: Path, tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project_root)
+    extra = ["--model.init_args.loss.init_args.lambda_update=adaptive", "--model.init_args.lr_schedule=null"]
+    two = "--trainer.max_epochs=2"
+    assert run("phantom_cehnc", inputs, tmp_path / "whole", [*extra, two]) == 0
+    assert run("phantom_cehnc", inputs, tmp_path / "broken", extra) == 0
+    folder = tmp_path / "broken" / "phantom_cehnc" / "seed_0"
+    (folder / "retrieval.json").unlink()  # as if it had been stopped before the test
+    assert run("phantom_cehnc", inputs, tmp_path / "broken", [*extra, two], ["--resume"]) == 0
+    checkpoints = [
+        torch.load(root / "phantom_cehnc/seed_0/checkpoints/last.ckpt", weights_only=True)
+        for root in (tmp_path / "whole", tmp_path / "broken")
+    ]
+    assert [checkpoint["global_step"] for checkpoint in checkpoints] == [4, 4]
+    states = [checkpoint["state_dict"] for checkpoint in checkpoints]
+    assert states[0].keys() == states[1].keys()
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+    assert len(list((folder / "csv").iterdir())) == 2  # the rows of the first part are still there
+
+
+def test_a_finished_seed_is_not_resumed_and_a_new_run_archives_it(
+    inputs: Path, tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project_root)
+    assert run("phantom_infonce", inputs, tmp_path) == 0
+    best = tmp_path / "phantom_infonce" / "seed_0" / "checkpoints" / "best.ckpt"
+    written = best.stat().st_mtime_ns
+    assert run("phantom_infonce", inputs, tmp_path, options=["--resume"]) == 0
+    assert best.stat().st_mtime_ns == written
+    assert run("phantom_infonce", inputs, tmp_path) == 0
+    [archived] = (tmp_path / "phantom_infonce" / "archive").iterdir()
+    assert (archived / "checkpoints" / "best.ckpt").stat().st_mtime_ns == written
+    assert len(read_records(tmp_path)) == 1
+
+
+def test_three_seeds_make_one_row_with_a_spread(
+    inputs: Path,
+    tmp_path: Path,
+    project_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(project_root)
+    assert run("phantom_cehnc", inputs, tmp_path, options=["--seeds", "0", "1", "2"]) == 0
+    table = json.loads((tmp_path / "phantom_cehnc" / "tables" / "table1.json").read_text(encoding="utf-8"))
+    assert table["rows"][0]["seeds"] == [0, 1, 2]
+    assert len(table["rows"][0]["config_hashes"]) == 1
+    assert "CEHNC" in capsys.readouterr().out
+    assert main(["tables", "--runs", str(tmp_path)]) == 0
+    merged = json.loads((tmp_path / "tables" / "table1.json").read_text(encoding="utf-8"))
+    assert merged["rows"][0]["metrics"] == table["rows"][0]["metrics"]
+
+
+def test_predict_writes_embeddings(
+    inputs: Path, tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    monkeypatch.chdir(project_root)
+    words = [*SMALL_RUN, *overrides("phantom_cehnc", inputs), f"--runs_dir={tmp_path}"]
+    assert (
+        main(["predict", "--config", "experiments/phantom_cehnc.yaml", *words, "--return_predictions=false"])
+        == 0
+    )
+    tensors = load_file(tmp_path / "phantom_cehnc" / "seed_0" / "embeddings.safetensors")
+    assert tensors["image_embeddings"].shape == tensors["text_embeddings"].shape
+    assert tensors["index"].tolist() == list(range(6))
+    torch.testing.assert_close(tensors["image_embeddings"].norm(dim=1), torch.ones(6))
+
+
+def test_everything_that_is_watched_reaches_tensorboard(
+    inputs: Path, tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.chdir(project_root)
+    assert run("phantom_cehnc", inputs, tmp_path) == 0
+    events = EventAccumulator(str(tmp_path / "phantom_cehnc" / "seed_0" / "tensorboard"))
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    train = {"loss", "grad_norm", "logit_scale", "samples_per_s", "effective_negatives"}
+    train |= {"lambda_image_to_text", "lambda_text_to_image"}
+    assert {f"train/{name}" for name in train} <= scalars
+    recalls = {f"{d}_top{k}{of}" for d in ("i2t", "t2i") for k in (1, 2, 5, 10) for of in ("", "_of50")}
+    assert {f"{split}/{name}" for split in ("val", "test") for name in recalls} <= scalars
+    assert any(name.startswith("lr-AdamW") for name in scalars)
+    assert events.Tags()["images"] == ["val/pairs"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_write_one_table(inputs: Path, tmp_path: Path, project_root: Path) -> None:
+    import subprocess
+    import sys
+
+    words = [*SMALL_RUN, *overrides("phantom_cehnc", inputs), f"--runs_dir={tmp_path}"]
+    words += ["--trainer.devices=2", "--trainer.strategy=ddp", f"{DATA}batch_size=2"]
+    command = [Path(sys.executable).with_name("medzeroseg"), "train", "phantom_cehnc", "--", *words]
+    result = subprocess.run(command, cwd=project_root, capture_output=True, text=True, check=False, timeout=250)
+    assert result.returncode == 0, result.stderr
+    [record] = read_records(tmp_path)
+    assert record.environment["world_size"] == "2"
+    assert record.test_pairs == len(record.ranks) == 6
+    assert not (tmp_path / "phantom_cehnc" / "archive").exists()
