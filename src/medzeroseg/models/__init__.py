@@ -1,0 +1,20 @@
+"""Image-text models."""
+
+from medzeroseg.models.clip import MAX_LOGIT_SCALE, ImageTextModel
+from medzeroseg.models.image_towers import ImageFeatures, SaliencyLayer
+from medzeroseg.models.image_transform import ImageTransform, TrainImageTransform
+from medzeroseg.models.local_convnet import LocalConvNet
+from medzeroseg.models.sources import packaged_names
+from medzeroseg.models.tokenizer import Tokenizer
+
+__all__ = [
+    "MAX_LOGIT_SCALE",
+    "ImageFeatures",
+    "ImageTextModel",
+    "ImageTransform",
+    "LocalConvNet",
+    "SaliencyLayer",
+    "Tokenizer",
+    "TrainImageTransform",
+    "packaged_names",
+]

@@ -1,0 +1,196 @@
+"""One image-text model over open_clip's many."""
+
+import hashlib
+import math
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medzeroseg.models import building, sources
+from medzeroseg.models.image_towers import ImageFeatures, SaliencyLayer, adapt_image_tower
+from medzeroseg.models.image_transform import ImageTransform, ResizeMode, TrainImageTransform
+from medzeroseg.models.text_towers import adapt_text_tower
+from medzeroseg.models.tokenizer import Tokenizer
+
+#: CLIP's cap of the logit scale, "to prevent training instability" (Radford et al., ICML 2021, section 2.5)
+MAX_LOGIT_SCALE = 100.0
+
+
+class ImageTextModel(nn.Module):
+    """A contrastive image-text model: BiomedCLIP, OpenAI CLIP, PMC-CLIP, or a small one trained from scratch.
+
+    Args:
+        name: One of
+
+            - ``hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224``: from the hub, network once;
+            - ``local-dir:/folder``: the same files in a folder, no network;
+            - ``pmc-clip:/folder``: PMC-CLIP's published files (`medzeroseg.models.pmc_clip`);
+            - ``small``: the packaged configuration, random weights, trains on two CPU cores;
+            - a built-in name of open_clip, such as ``ViT-B-16`` with ``pretrained: openai``.
+        pretrained: For built-in names: a tag of open_clip, a weight file, or None for random weights. For
+            a file of OpenAI's weights name the model ``ViT-B-16-quickgelu``; the tag knows that by itself.
+        image_size_px: Side of the square images; None for the model's own. Positions are interpolated.
+        context_length: Tokens per caption, at most the model's own, which None means.
+        init_logit_scale: Logit scale (1 / temperature) to start from, in (0, 100]; None for the model's own.
+        resize_mode: ``shortest``, ``longest`` or ``squash`` for images that are not square
+            (`ImageTransform`); None keeps the model's own policy, as a pretrained model should.
+        freeze_image_layers: Freeze the first n layers of the image tower; the first is the patch embedding
+            or stem.
+
+    Raises:
+        InputError: The model's files are missing or unusable.
+        ValueError: An argument does not fit the model.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | None = None,
+        image_size_px: int | None = None,
+        context_length: int | None = None,
+        init_logit_scale: float | None = None,
+        resize_mode: ResizeMode | None = None,
+        freeze_image_layers: int = 0,
+    ) -> None:
+        """Build the model and load its weights."""
+        super().__init__()
+        if init_logit_scale is not None and not 0 < init_logit_scale <= MAX_LOGIT_SCALE:
+            raise ValueError(f"init_logit_scale must be in (0, {MAX_LOGIT_SCALE:g}], not {init_logit_scale}")
+        source = sources.resolve(name, pretrained)
+        self.name = name
+        self.tokenizer: Tokenizer = building.build_tokenizer(source, context_length)
+        self.clip = building.build_model(source, self.tokenizer, image_size_px)
+        self.embedding_dim = int(source.model_cfg["embed_dim"])
+        self._image_tower = adapt_image_tower(self.clip.visual)
+        self._text_tower = adapt_text_tower(self.clip.text, source.masks_padding)
+        size = self.clip.visual.image_size
+        self.image_size_px: tuple[int, int] = (size, size) if isinstance(size, int) else (size[0], size[1])
+        stated = merge_preprocess_dict(asdict(PreprocessCfg()), source.preprocess_cfg)
+        self._preprocess = PreprocessCfg(
+            **(stated | {"size": self.image_size_px} | ({"resize_mode": resize_mode} if resize_mode else {}))
+        )
+        if init_logit_scale is not None:
+            nn.init.constant_(self.clip.logit_scale, math.log(init_logit_scale))
+        self._freeze(freeze_image_layers)
+
+    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed a batch of pairs.
+
+        Args:
+            images: ``(B, 3, H, W)``, as `image_transform` makes them.
+            tokens: ``(B, L)``, long, as `tokenizer` makes them.
+
+        Returns:
+            Image and text embeddings, each ``(B, D)`` and L2-normalised, and the logit scale ``()``.
+        """
+        return self.encode_image(images), self.encode_text(tokens), self.logit_scale
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` -> L2-normalised embeddings ``(B, D)``, float32 under autocast too."""
+        return F.normalize(self.image_features(images).pooled.float(), dim=-1)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Token ids ``(B, L)`` -> L2-normalised embeddings ``(B, D)``, float32 under autocast too.
+
+        Padding is left out of the computation where that changes nothing.
+        """
+        longest = self._text_tower.max_length
+        if tokens.ndim != 2 or tokens.shape[1] > longest:
+            raise ValueError(f"tokens must be (B, L) with L at most {longest}, not {tuple(tokens.shape)}")
+        if len(tokens) == 0:
+            return torch.zeros(0, self.embedding_dim, device=tokens.device)
+        return F.normalize(self._text_tower.encode(tokens).float(), dim=-1)
+
+    def encode_patches(self, images: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` -> patch features in the joint space ``(B, D, h, w)``, not normalised.
+
+        They take the pooled path's own norm and projection. Where that path averages (`small`), their mean is
+        the embedding before normalisation; where it takes the class token or an attention pooling, they
+        are what a patch would be mapped to, which pretraining never asked to mean anything.
+        """
+        return self.project_patches(self.image_features(images).patches)
+
+    def image_features(self, images: Tensor) -> ImageFeatures:
+        """Pooled embedding and unprojected patch grid from one pass through the image tower."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (B, 3, H, W), not {tuple(images.shape)}")
+        if self._image_tower.fixed_size and tuple(images.shape[2:]) != self.image_size_px:
+            raise ValueError(
+                f"images must be {self.image_size_px[0]} x {self.image_size_px[1]} pixels for {self.name}, "
+                f"not {images.shape[2]} x {images.shape[3]}: use its image_transform or set image_size_px"
+            )
+        return self._image_tower.forward(images)
+
+    def project_patches(self, patches: Tensor) -> Tensor:
+        """Patch grid ``(B, C, h, w)`` of `image_features` -> joint space ``(B, D, h, w)``."""
+        return self._image_tower.project(patches)
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """Exponential of the learned parameter, at most 100: ``()``. The cap lets gradients back down."""
+        capped: Tensor = _CappedExp.apply(self.clip.logit_scale, MAX_LOGIT_SCALE)
+        return capped
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of the patch grid at the model's image size."""
+        return self._image_tower.grid(*self.image_size_px)
+
+    @property
+    def saliency_layers(self) -> tuple[SaliencyLayer, ...]:
+        """Layers that saliency methods may hook, from shallow to deep, unsafe ones marked as such."""
+        return self._image_tower.saliency_layers("clip.visual.")
+
+    @property
+    def signature(self) -> str:
+        """The architecture in words and a fingerprint of all parameter names and shapes.
+
+        Models with equal signatures can exchange weights.
+        """
+        shapes = ";".join(f"{key}:{tuple(value.shape)}" for key, value in sorted(self.state_dict().items()))
+        image = type(getattr(self.clip.visual, "trunk", self.clip.visual)).__name__
+        text = type(getattr(self.clip.text, "transformer", self.clip.text)).__name__
+        million = sum(p.numel() for p in self.parameters()) / 1e6
+        digest = hashlib.sha256(shapes.encode()).hexdigest()[:8]
+        size = "x".join(str(side) for side in self.image_size_px)
+        return f"{image} {size} + {text} -> {self.embedding_dim}, {million:.1f} M parameters [{digest}]"
+
+    def image_transform(self, train: bool = False) -> ImageTransform | TrainImageTransform:
+        """The callable from a PIL image to ``(3, H, W)``; see the two classes for what each does."""
+        return TrainImageTransform(self._preprocess) if train else ImageTransform(self._preprocess)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the towers' activations in the backward pass: less memory, about a third more time."""
+        self._image_tower.set_grad_checkpointing(enable)
+        self._text_tower.set_grad_checkpointing(enable)
+
+    def _freeze(self, count: int) -> None:
+        layers = self._image_tower.layers()
+        if not 0 <= count <= len(layers):
+            raise ValueError(f"freeze_image_layers must be in [0, {len(layers)}], not {count}")
+        for part in (part for layer in layers[:count] for part in layer):
+            part.requires_grad_(False)
+
+
+class _CappedExp(torch.autograd.Function):
+    """min(exp(x), cap), whose gradient vanishes above the cap only if it would push x further up.
+
+    A plain clamp has no gradient above its bound: a parameter that stepped over it would stay there for good.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cap: float) -> Tensor:  # noqa: ANN401
+        out = x.exp()
+        ctx.save_for_backward(out)
+        ctx.cap = cap
+        return out.clamp(max=cap)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        (out,) = ctx.saved_tensors
+        blocked = (out > ctx.cap) & (grad < 0)
+        return torch.where(blocked, torch.zeros_like(grad), grad * out.clamp(max=ctx.cap)), None

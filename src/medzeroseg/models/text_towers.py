@@ -1,0 +1,152 @@
+"""One view of open_clip's text towers, which skips the padding that no caption of the batch needs."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from open_clip.hf_model import HFTextEncoder
+from open_clip.transformer import TextTransformer, text_global_pool
+from torch import Tensor, nn
+
+from medzeroseg.imaging.errors import InputError
+
+# lengths are rounded up to this: few distinct shapes, and the tensor cores' favourite multiple
+_LENGTH_STEP = 8
+# captions of like length are encoded together, in at most so many groups of at least so many
+_MAX_GROUPS = 4
+_MIN_GROUP = 8
+
+
+class TextTower(ABC):
+    """Adapter of one family of open_clip text towers; it holds a reference and no parameters of its own."""
+
+    def __init__(self, text: Any) -> None:  # noqa: ANN401
+        """Adapt an open_clip text tower."""
+        self.text = text
+
+    @property
+    @abstractmethod
+    def max_length(self) -> int:
+        """Longest token sequence that the tower has positions for."""
+
+    @abstractmethod
+    def used_lengths(self, tokens: Tensor) -> Tensor:
+        """Columns of each row of ``(B, L)`` that can change its embedding, ``(B,)``; the rest is padding."""
+
+    @abstractmethod
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Token ids ``(B, L)``, any L up to `max_length` -> embeddings ``(B, D)``, not normalised."""
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """As `forward`, without computing what padding would give: the same embeddings, B at least 1.
+
+        Rows are grouped by length and each group is cut to its longest. Captions differ several-fold in
+        length, so this saves most of the work where one long caption would make all others as long.
+        """
+        lengths = self.used_lengths(tokens).tolist()
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        size = max(-(-len(order) // _MAX_GROUPS), _MIN_GROUP)
+        groups = [order[start : start + size] for start in range(0, len(order), size)]
+        encoded = [self.forward(tokens[group, : _rounded_up(lengths[group[-1]])]) for group in groups]
+        place = torch.tensor(order, device=tokens.device).argsort()
+        return torch.cat(encoded)[place]
+
+    def set_grad_checkpointing(self, enable: bool) -> None:
+        """Recompute activations in the backward pass."""
+        self.text.set_grad_checkpointing(enable)
+
+
+class ClipTextTower(TextTower):
+    """CLIP's text transformer. Its mask is causal, so nothing after the pooled end token is ever seen."""
+
+    def __init__(self, text: Any) -> None:  # noqa: ANN401
+        """Adapt the tower and see whether its padding can be dropped."""
+        super().__init__(text)
+        if text.cls_emb is not None or text.pool_type not in ("argmax", "eos", "first", "last"):
+            raise InputError("text towers with an appended class token (CoCa) or no pooling are not supported")
+        self._trimmable = text.attn_mask is not None and text.pool_type in ("argmax", "eos", "first")
+
+    @property
+    def max_length(self) -> int:  # noqa: D102
+        return int(self.text.context_length)
+
+    def used_lengths(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        if not self._trimmable:
+            return torch.full_like(tokens[:, 0], tokens.shape[1])
+        if self.text.pool_type == "first":
+            return torch.ones_like(tokens[:, 0])
+        # text_global_pool takes the first maximum, or the first end token
+        ends = tokens if self.text.pool_type == "argmax" else (tokens == self.text.eos_id).int()
+        return ends.argmax(dim=-1) + 1
+
+    def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        text, length = self.text, tokens.shape[1]
+        x = text.token_embedding(tokens)
+        x = x + text.positional_embedding[:length].to(x.dtype)
+        mask = None if text.attn_mask is None else text.attn_mask[:length, :length]
+        x = text.ln_final(text.transformer(x, attn_mask=mask))
+        pooled: Tensor = text_global_pool(x, tokens, text.pool_type, eos_token_id=text.eos_id)
+        if isinstance(text.text_projection, nn.Linear):
+            return torch.as_tensor(text.text_projection(pooled))
+        return pooled if text.text_projection is None else pooled @ text.text_projection
+
+
+class HFTextTower(TextTower):
+    """BERT-type encoders. Padding is masked out of the attention."""
+
+    @property
+    def max_length(self) -> int:  # noqa: D102
+        return int(self.text.config.max_position_embeddings)
+
+    def used_lengths(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        columns = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+        last: Tensor = ((tokens != self.text.config.pad_token_id) * columns).amax(dim=1)
+        return last
+
+    def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        out: Tensor = self.text(tokens)
+        return out
+
+    def set_grad_checkpointing(self, enable: bool) -> None:  # noqa: D102
+        encoder = self.text.transformer
+        if enable:
+            encoder.activation_checkpointing_enable()
+        else:
+            encoder.activation_checkpointing_disable()
+
+
+class UnmaskedBertTower(HFTextTower):
+    """PMC-CLIP's text path: trained on captions padded to 77 tokens without an attention mask.
+
+    The padding takes part in its attention, so every column counts, and masking it would change the
+    published model (Lin et al., MICCAI 2023; `PMC_CLIP.encode_text` of the authors' repository).
+    """
+
+    def used_lengths(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        return torch.full_like(tokens[:, 0], tokens.shape[1])
+
+    def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        hidden = self.text.transformer(input_ids=tokens).last_hidden_state
+        out: Tensor = self.text.proj(hidden[:, 0])
+        return out
+
+
+def adapt_text_tower(text: nn.Module, masks_padding: bool = True) -> TextTower:
+    """The adapter for an open_clip text tower.
+
+    Args:
+        text: The tower.
+        masks_padding: Whether a BERT-type tower was trained with its padding masked.
+
+    Raises:
+        InputError: The tower is of a family that has no adapter.
+    """
+    if isinstance(text, TextTransformer):
+        return ClipTextTower(text)
+    if isinstance(text, HFTextEncoder):
+        return HFTextTower(text) if masks_padding else UnmaskedBertTower(text)
+    raise InputError(f"text tower {type(text).__name__} is not supported: open_clip's TextTransformer or HFTextEncoder")
+
+
+def _rounded_up(length: int) -> int:
+    return max(-(-length // _LENGTH_STEP), 1) * _LENGTH_STEP
