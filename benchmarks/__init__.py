@@ -1,0 +1,1 @@
+"""Measurements: ``make bench BENCH=losses`` runs ``benchmarks/losses.py``."""
