@@ -180,9 +180,7 @@ class ImageTextDataModule(LightningDataModule, ABC):
                 records = without_unreadable(records, index.skipped)
             records = select_by_hash(records, self.limits[split], self.selection_seed)
             if not records:
-                raise InputError(
-                    f"{self.title}: no usable pair in the {split} split under {self.root}{_list(index)}"
-                )
+                raise InputError(f"{self.title}: no usable pair in the {split} split under {self.root}{_list(index)}")
             transform = self.train_transform if split == "train" else self.eval_transform
             self.datasets[split] = ImageTextDataset(records, transform, seed=self.seed)
             self.skipped[split] = {reason: count for reason, count in index.skipped.items() if count}

@@ -99,9 +99,7 @@ def cardiac_facts(
         phase=phase,
         level=level,
         cavity=bucket(left.mean(), _CAVITY_SHARE_OF_IMAGE, _CAVITY_WORDS) if left.any() else None,
-        wall=bucket(_relative_thickness(left, wall), _WALL_SHARE_OF_RADIUS, _WALL_WORDS)
-        if has_ring
-        else None,
+        wall=bucket(_relative_thickness(left, wall), _WALL_SHARE_OF_RADIUS, _WALL_WORDS) if has_ring else None,
         closed=_surrounds(wall, left) if has_ring else None,
         right_ventricle=bucket(right.sum() / left.sum(), _RIGHT_TO_LEFT_AREA, _RIGHT_TO_LEFT_WORDS)
         if has_both
@@ -146,9 +144,7 @@ def cardiac_caption(facts: CardiacFacts, rng: random.Random) -> str:
 def _details(facts: CardiacFacts) -> list[tuple[str, ...]]:
     details: list[tuple[str, ...]] = []
     if facts.cavity:
-        details.append(
-            (f"The left ventricular cavity is {facts.cavity}.", f"Its LV cavity is {facts.cavity}.")
-        )
+        details.append((f"The left ventricular cavity is {facts.cavity}.", f"Its LV cavity is {facts.cavity}."))
     if facts.wall:
         ring = f"{facts.wall}, {'closed' if facts.closed else 'open'}"
         details.append((f"The myocardium forms a {ring} ring.", f"A {ring} myocardial ring."))

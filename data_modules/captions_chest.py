@@ -149,9 +149,7 @@ def _zones(infection: Mask, right: Mask, left: Mask) -> tuple[str, ...]:
             area[zone] += lung[third].sum()
     share = infected / np.maximum(area, 1)
     return tuple(
-        name
-        for name, value in zip(("upper", "middle", "lower"), share, strict=True)
-        if value >= share.max() / 2
+        name for name, value in zip(("upper", "middle", "lower"), share, strict=True) if value >= share.max() / 2
     )
 
 

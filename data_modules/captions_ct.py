@@ -49,9 +49,7 @@ def ct_caption(facts: CtFacts, rng: random.Random) -> str:
     """Put the facts into words; `rng` chooses among several phrasings."""
     opening = rng.choice(("Axial abdominal CT", "Axial CT slice of the abdomen", "Axial abdominal CT image"))
     seen = enumerate_words([f"the {name}" for name in facts.organs])
-    first = rng.choice(
-        (f"{opening} showing {seen}.", f"{opening} with {seen} visible.", f"{opening}: {seen}.")
-    )
+    first = rng.choice((f"{opening} showing {seen}.", f"{opening} with {seen} visible.", f"{opening}: {seen}."))
     largest = facts.organs[0]
     details = [
         rng.choice((f"Of these the {largest} is largest.", f"The largest of these is the {largest}.")),

@@ -65,9 +65,7 @@ def _read_h5(path: Path, stamp: tuple[int, int]) -> dict[str, npt.NDArray[np.int
         with h5py.File(path, "r") as file:
             absent = [key for key in ("image", "label") if key not in file]
             if absent:
-                raise InputError(
-                    f"{path}: no '{absent[0]}' in the file; it holds {', '.join(file) or 'nothing'}"
-                )
+                raise InputError(f"{path}: no '{absent[0]}' in the file; it holds {', '.join(file) or 'nothing'}")
             arrays = {key: np.asarray(file[key]) for key in ("image", "label")}
     except OSError as error:
         raise InputError(f"{path}: cannot be read as HDF5 ({error}); fetch it again") from error
@@ -138,9 +136,7 @@ def read_nifti(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.floa
 
 
 @lru_cache(maxsize=_VOLUMES_KEPT)
-def _read_nifti(
-    path: Path, stamp: tuple[int, int]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+def _read_nifti(path: Path, stamp: tuple[int, int]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
     try:
         image = nib.as_closest_canonical(nib.load(path))
         volume = np.asarray(image.dataobj, dtype=np.float32)

@@ -85,9 +85,7 @@ class ImageTextDataset(Dataset[ImageTextItem]):
     same whatever the batch size, the number of workers and ranks, and whether the run was resumed.
     """
 
-    def __init__(
-        self, records: Sequence[ImageTextRecord], transform: ImageTransform, *, seed: int = 0
-    ) -> None:
+    def __init__(self, records: Sequence[ImageTextRecord], transform: ImageTransform, *, seed: int = 0) -> None:
         """Hold the records and number their captions.
 
         Args:

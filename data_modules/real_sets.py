@@ -219,9 +219,7 @@ def find_totalsegmentator_ct(folder: Path, split: Split, skipped: Counter[str]) 
         )
         source = NiftiSlice(scan, index, ABDOMEN_WINDOW_HU)
         patient = "totalsegmentator_ct/ct"
-        images.append(
-            LabelledImage(f"{patient}_slice_{index + 1:02d}", patient, source, partial(_ct_caption, facts))
-        )
+        images.append(LabelledImage(f"{patient}_slice_{index + 1:02d}", patient, source, partial(_ct_caption, facts)))
     return images
 
 

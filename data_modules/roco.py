@@ -115,9 +115,7 @@ class ROCODataModule(ImageTextDataModule):
         images = _images_by_id(folder / "images")
         without_image = [image_id for image_id in captions.texts if image_id not in images]
         if without_image and (self.missing == "error" or len(without_image) == len(captions.texts)):
-            advice = (
-                "fetch them" if self.missing == "skip" else "fetch them, or leave them out with missing=skip"
-            )
+            advice = "fetch them" if self.missing == "skip" else "fetch them, or leave them out with missing=skip"
             raise InputError(
                 f"{self.title}: {len(without_image):,} of {len(captions.texts):,} captions in {folder} have "
                 f"no image in {folder / 'images'} ({some(without_image)}); {advice}. {HOW_TO_GET}"

@@ -58,9 +58,7 @@ def read_captions(path: Path) -> Captions:
         elif texts[image_id] == caption:
             repeated.append(image_id)
         else:
-            raise InputError(
-                f"{path}, line {number}: {image_id} has a second, different caption; remove the wrong one"
-            )
+            raise InputError(f"{path}, line {number}: {image_id} has a second, different caption; remove the wrong one")
     return Captions(texts, repeated)
 
 
@@ -92,9 +90,7 @@ def read_licences(path: Path) -> dict[str, Licence]:
         if not row or row[0] == "ROCO_ID":
             continue
         if len(row) != 3:
-            raise InputError(
-                f"{path}, line {number}: expected ROCO_ID,PMC_ID,CC, found {','.join(row)[:60]!r}"
-            )
+            raise InputError(f"{path}, line {number}: expected ROCO_ID,PMC_ID,CC, found {','.join(row)[:60]!r}")
         licences[row[0].strip()] = Licence(row[1].strip(), row[2].strip())
     return licences
 

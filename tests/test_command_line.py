@@ -87,15 +87,11 @@ def test_a_wrong_key_in_a_file_that_the_experiment_names_is_found(tmp_path: Path
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "data.yaml").write_text("init_args:\n  rooot: x\n")
     (tmp_path / "mine.yaml").write_text("data: parts/data.yaml\n")
-    message = explain_parser_error(
-        "Option 'rooot' is not accepted", ["fit", "--config", "mine.yaml"], tmp_path
-    )
+    message = explain_parser_error("Option 'rooot' is not accepted", ["fit", "--config", "mine.yaml"], tmp_path)
     assert "parts/data.yaml, line 2" in message
 
 
-def test_an_interpolation_that_leads_nowhere_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interpolation_that_leads_nowhere_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _experiment(tmp_path, "label: ", "label: ${labell} ")
     assert "labell" in _fails(["fit", "--config", str(path)], 2, capsys)
 
@@ -122,9 +118,7 @@ def test_interpolation_follows_overrides_and_crosses_files(tmp_path: Path) -> No
         patch.setattr(ExperimentCLI, "after_instantiate_classes", lambda cli: None)
         patch.setattr(ExperimentCLI, "_run_subcommand", lambda cli, name: None)
         config = ExperimentCLI([*words, f"--runs_dir={tmp_path}"]).config.fit
-    assert (
-        config.trainer.default_root_dir == f"{tmp_path}/mine/seed_7"
-    )  # defaults.yaml, after the command line
+    assert config.trainer.default_root_dir == f"{tmp_path}/mine/seed_7"  # defaults.yaml, after the command line
     assert config.data.init_args.seed == 7  # parts/phantom_data.yaml, a file of its own
     checkpoint = next(c for c in config.trainer.callbacks if c.class_path.endswith("ModelCheckpoint"))
     assert checkpoint.init_args.dirpath == f"{tmp_path}/mine/seed_7/checkpoints"  # an interpolation of one

@@ -56,9 +56,7 @@ def overrides(experiment: str, inputs: Path) -> list[str]:
     return [f"{DATA}root={inputs / 'roco'}", *model]
 
 
-def run(
-    experiment: str, inputs: Path, runs: Path, extra: Sequence[str] = (), options: Sequence[str] = ()
-) -> int:
+def run(experiment: str, inputs: Path, runs: Path, extra: Sequence[str] = (), options: Sequence[str] = ()) -> int:
     """`medzeroseg train` with the small run's settings."""
     small = [word for word in SMALL_RUN if not (experiment.endswith("pretrained") and "max_epochs" in word)]
     words = [*small, *overrides(experiment, inputs), f"--runs_dir={runs}", *extra]
@@ -172,10 +170,7 @@ def test_predict_writes_embeddings(
 
     monkeypatch.chdir(project_root)
     words = [*SMALL_RUN, *overrides("phantom_cehnc", inputs), f"--runs_dir={tmp_path}"]
-    assert (
-        main(["predict", "--config", "experiments/phantom_cehnc.yaml", *words, "--return_predictions=false"])
-        == 0
-    )
+    assert main(["predict", "--config", "experiments/phantom_cehnc.yaml", *words, "--return_predictions=false"]) == 0
     tensors = load_file(tmp_path / "phantom_cehnc" / "seed_0" / "embeddings.safetensors")
     assert tensors["image_embeddings"].shape == tensors["text_embeddings"].shape
     assert tensors["index"].tolist() == list(range(6))

@@ -163,15 +163,10 @@ class AbdomenCT(Anatomy):
         spine = random_blob(rng, trunk.x, trunk.y + 0.285, 0.135, 0.115, wobble=0.03)
         back = np.maximum.reduce(
             [coverage(grid, Blob(spine.x + s * 0.22, spine.y + 0.16, 0.21, 0.15, 0.25 * s)) for s in (-1, 1)]
-            + [
-                coverage(grid, Blob(spine.x + s * 0.17, spine.y - 0.01, 0.085, 0.12, 0.3 * s))
-                for s in (-1, 1)
-            ]
+            + [coverage(grid, Blob(spine.x + s * 0.17, spine.y - 0.01, 0.085, 0.12, 0.3 * s)) for s in (-1, 1)]
         )
         ascites = facts["ascites"] == "present"
-        canvas.paint(
-            cavity, FLUID if ascites else FAT + 2 * texture, self.index_of("ascites") if ascites else 0
-        )
+        canvas.paint(cavity, FLUID if ascites else FAT + 2 * texture, self.index_of("ascites") if ascites else 0)
         if ascites:
             mesentery = Blob(trunk.x + 0.02, trunk.y + 0.04, 0.47, 0.40, 0.0, inner.wobble)
             canvas.paint(coverage(grid, mesentery), FAT + 2 * texture, 0)
@@ -198,9 +193,7 @@ class AbdomenCT(Anatomy):
         """A few loops of unnamed bowel between the organs."""
         rng = streams("bowel")
         for x, y in ((0.20, -0.39), (0.02, -0.42), (0.30, -0.14), (0.47, -0.26), (0.12, -0.25)):
-            loop = random_blob(
-                rng, x, y, 0.085, 0.065, tilt_rad=float(rng.uniform(-1, 1)), wobble=0.06, jitter=0.03
-            )
+            loop = random_blob(rng, x, y, 0.085, 0.065, tilt_rad=float(rng.uniform(-1, 1)), wobble=0.06, jitter=0.03)
             canvas.paint(coverage(canvas.grid, loop) * cavity, 48.0, 0)
             canvas.paint(coverage(canvas.grid, loop.grown(-0.022)) * cavity, float(rng.uniform(10, 35)))
 
@@ -212,9 +205,7 @@ class AbdomenCT(Anatomy):
         aorta = random_blob(rng, 0.065, 0.15 - (radius - 0.066), radius, radius, wobble=0.02, jitter=0.012)
         canvas.paint(coverage(grid, aorta.grown(0.012)), MUSCLE, 0)
         canvas.paint(coverage(grid, aorta), organs["aorta"], self.index_of("aorta"))
-        vein = random_blob(
-            streams("vena cava"), -0.13, 0.13, 0.078, 0.058, tilt_rad=0.2, wobble=0.03, jitter=0.012
-        )
+        vein = random_blob(streams("vena cava"), -0.13, 0.13, 0.078, 0.058, tilt_rad=0.2, wobble=0.03, jitter=0.012)
         cover = coverage(grid, vein) * (1 - coverage(grid, aorta.grown(0.012)))
         canvas.paint(cover, organs["inferior vena cava"], self.index_of("inferior vena cava"))
 
@@ -222,9 +213,7 @@ class AbdomenCT(Anatomy):
         canvas, facts, grid = slice_.canvas, slice_.facts, slice_.canvas.grid
         for name, side in (("right", -1), ("left", 1)):
             rng = slice_.streams(f"{name} kidney")
-            kidney = random_blob(
-                rng, 0.40 * side, 0.22, 0.14, 0.18, tilt_rad=-0.35 * side, wobble=0.04, jitter=0.02
-            )
+            kidney = random_blob(rng, 0.40 * side, 0.22, 0.14, 0.18, tilt_rad=-0.35 * side, wobble=0.04, jitter=0.02)
             cyst = random_blob(rng, kidney.x + 0.09 * side, kidney.y + 0.15, 0.092, 0.09, wobble=0.03)
             capsule = coverage(grid, kidney.grown(0.04)) * slice_.cavity
             if facts["kidneys"] == f"{name} absent":
@@ -232,12 +221,8 @@ class AbdomenCT(Anatomy):
                 continue
             canvas.paint(capsule, FAT + slice_.texture, 0)
             whole = coverage(grid, kidney)
-            canvas.paint(
-                whole, slice_.organs["renal cortex"] + slice_.texture, self.index_of(f"{name} kidney")
-            )
-            canvas.paint(
-                coverage(grid, kidney.grown(-0.045), 0.03), slice_.organs["renal medulla"] + slice_.texture
-            )
+            canvas.paint(whole, slice_.organs["renal cortex"] + slice_.texture, self.index_of(f"{name} kidney"))
+            canvas.paint(coverage(grid, kidney.grown(-0.045), 0.03), slice_.organs["renal medulla"] + slice_.texture)
             # The sinus: fat that opens towards the spine.
             sinus = Blob(kidney.x - 0.055 * side, kidney.y - 0.02, 0.062, 0.045, kidney.tilt_rad)
             canvas.paint(coverage(grid, sinus), -60.0)
@@ -279,9 +264,7 @@ class AbdomenCT(Anatomy):
         if facts["spleen"] == "absent":
             return
         mottle = 5 * slice_.texture if facts["contrast"] == "arterial" else slice_.texture
-        canvas.paint(
-            coverage(grid, spleen) * slice_.cavity, slice_.organs["spleen"] + mottle, self.index_of("spleen")
-        )
+        canvas.paint(coverage(grid, spleen) * slice_.cavity, slice_.organs["spleen"] + mottle, self.index_of("spleen"))
 
     def _draw_liver(self, slice_: _Slice) -> None:
         canvas, facts, grid = slice_.canvas, slice_.facts, slice_.canvas.grid

@@ -16,9 +16,7 @@ ABDOMEN_LANGUAGE = Language(
             "non-contrast": Qualifier(
                 ("non-contrast ", "unenhanced "), (" without contrast", " without intravenous contrast")
             ),
-            "arterial": Qualifier(
-                ("arterial-phase ",), (" in the arterial phase", " with arterial enhancement")
-            ),
+            "arterial": Qualifier(("arterial-phase ",), (" in the arterial phase", " with arterial enhancement")),
             "portal venous": Qualifier(
                 ("portal venous phase ",), (" in the portal venous phase", " with venous phase contrast")
             ),
@@ -67,17 +65,13 @@ ABDOMEN_LANGUAGE = Language(
             ),
         },
         "spleen": {
-            "normal": Finding(
-                ("a normal spleen", "a spleen of normal size"), shows=("spleen",), concepts=("spleen",)
-            ),
+            "normal": Finding(("a normal spleen", "a spleen of normal size"), shows=("spleen",), concepts=("spleen",)),
             "enlarged": Finding(
                 ("an enlarged spleen", "splenomegaly", "marked enlargement of the spleen"),
                 shows=("spleen",),
                 concepts=("spleen", "splenomegaly"),
             ),
-            "absent": Finding(
-                ("no spleen", "an absent spleen", "status post splenectomy"), lacks=("spleen",)
-            ),
+            "absent": Finding(("no spleen", "an absent spleen", "status post splenectomy"), lacks=("spleen",)),
         },
         "kidneys": {
             "both": Finding(
@@ -156,9 +150,7 @@ ABDOMEN_LANGUAGE = Language(
             "absent": Finding(("no visible pancreas", "no pancreas in the slice"), lacks=("pancreas",)),
         },
         "aorta": {
-            "normal": Finding(
-                ("a normal aorta", "an aorta of normal calibre"), shows=("aorta",), concepts=("aorta",)
-            ),
+            "normal": Finding(("a normal aorta", "an aorta of normal calibre"), shows=("aorta",), concepts=("aorta",)),
             "aneurysm": Finding(
                 (
                     "an abdominal aortic aneurysm",

@@ -111,9 +111,7 @@ class Anatomy(ABC):
                 changed = {**facts, factor.name: value}
                 if value != facts[factor.name] and self.valid(changed) and self.applies(factor.name, changed):
                     candidates.append((factor.name, changed))
-        names = sorted(
-            {name for name, _ in candidates}
-        )  # every factor is as likely, however many values it has
+        names = sorted({name for name, _ in candidates})  # every factor is as likely, however many values it has
         name = names[int(rng.integers(len(names)))]
         choices = [changed for candidate, changed in candidates if candidate == name]
         return name, choices[int(rng.integers(len(choices)))]

@@ -67,9 +67,7 @@ def heart_shape(facts: Facts, streams: Streams, height: float) -> HeartShape:
         radius, width = 0.60 * radius, 0.60 * width
         outer = float(np.sqrt(radius**2 + area))
     cavity = random_blob(rng, centre_x, centre_y, radius, radius, wobble=0.035)
-    epicardium = Blob(cavity.x, cavity.y, cavity.rx, cavity.ry, cavity.tilt_rad, cavity.wobble).grown(
-        outer - radius
-    )
+    epicardium = Blob(cavity.x, cavity.y, cavity.rx, cavity.ry, cavity.tilt_rad, cavity.wobble).grown(outer - radius)
     right_rng = streams("right ventricle")
     right = random_blob(
         right_rng,
@@ -115,9 +113,7 @@ class CardiacMRI(Anatomy):
         Factor("liver", {"present": 1, "absent": 1}, "absent"),
         Factor("stomach", {"absent": 2, "present": 1}, "absent"),
         Factor("subcutaneous fat", {"normal": 2, "thick": 1}, "normal"),
-        Factor(
-            "artefact", {"none": 3, "ghosting": 1, "noise": 1}, "none", changes_labels=False, contrasts=False
-        ),
+        Factor("artefact", {"none": 3, "ghosting": 1, "noise": 1}, "none", changes_labels=False, contrasts=False),
     )
 
     def draw(self, facts: Facts, streams: Streams, size_px: int, height: float | None = None) -> Scene:

@@ -14,9 +14,7 @@ def _scar(adjective: str, place: str) -> Finding:
     return Finding(
         (
             f"a bright scar {place}",
-            f"a {adjective} myocardial scar"
-            if adjective[0] not in "aeiou"
-            else f"an {adjective} myocardial scar",
+            f"a {adjective} myocardial scar" if adjective[0] not in "aeiou" else f"an {adjective} myocardial scar",
             f"hyperenhancement {place}",
             f"{adjective} wall infarction",
         ),
@@ -36,20 +34,14 @@ CARDIAC_LANGUAGE = Language(
     ),
     qualifiers={
         "level": {
-            "basal": Qualifier(
-                ("basal ",), (" at the base of the heart", " at the basal level", " through the base")
-            ),
+            "basal": Qualifier(("basal ",), (" at the base of the heart", " at the basal level", " through the base")),
             "mid-ventricular": Qualifier(
                 ("mid-ventricular ",), (" at the mid-ventricular level", " through the mid ventricle")
             ),
-            "apical": Qualifier(
-                ("apical ",), (" at the apical level", " near the apex", " through the apex")
-            ),
+            "apical": Qualifier(("apical ",), (" at the apical level", " near the apex", " through the apex")),
         },
         "phase": {
-            "end-diastole": Qualifier(
-                ("end-diastolic ",), (" at end-diastole", " in diastole", " (ED frame)")
-            ),
+            "end-diastole": Qualifier(("end-diastolic ",), (" at end-diastole", " in diastole", " (ED frame)")),
             "end-systole": Qualifier(("end-systolic ",), (" at end-systole", " in systole", " (ES frame)")),
         },
     },
@@ -187,9 +179,7 @@ CARDIAC_LANGUAGE = Language(
         },
         "artefact": {
             "none": Finding(("no artefacts", "good image quality")),
-            "ghosting": Finding(
-                ("motion artefacts", "ghosting from respiratory motion", "ghosting artefacts")
-            ),
+            "ghosting": Finding(("motion artefacts", "ghosting from respiratory motion", "ghosting artefacts")),
             "noise": Finding(("marked image noise", "a low signal-to-noise ratio", "a noisy image")),
         },
     },

@@ -212,9 +212,7 @@ class ChestXRay(Anatomy):
         canvas.add(spine * discs, 0.15)
         return np.asarray(spine, np.float32)
 
-    def _draw_mediastinum(
-        self, canvas: Canvas, facts: Facts, streams: Streams, lungs: dict[str, Lung]
-    ) -> None:
+    def _draw_mediastinum(self, canvas: Canvas, facts: Facts, streams: Streams, lungs: dict[str, Lung]) -> None:
         grid = canvas.grid
         rng = streams("heart")
         rx, ry = (0.45, 0.33) if facts["heart"] == "enlarged" else (0.265, 0.255)

@@ -13,9 +13,7 @@ from medzeroseg.imaging.errors import InputError
 
 def add_phantom_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `medzeroseg phantom` to a parser."""
-    parser.add_argument(
-        "--out", type=Path, default=Path("data/phantom"), help="folder to write (%(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=Path("data/phantom"), help="folder to write (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal bytes (%(default)s)")
     parser.add_argument("--train", type=int, default=4000, help="training items (%(default)s)")
     parser.add_argument("--validation", type=int, default=500, help="validation items (%(default)s)")

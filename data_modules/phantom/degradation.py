@@ -9,9 +9,7 @@ from scipy import ndimage
 from data_modules.phantom.geometry import FloatImage, Grid
 
 
-def smooth_field(
-    rng: np.random.Generator, grid: Grid, waves: float, terms: int = 8, cutoff: float = 0.3
-) -> FloatImage:
+def smooth_field(rng: np.random.Generator, grid: Grid, waves: float, terms: int = 8, cutoff: float = 0.3) -> FloatImage:
     """Return a smooth random field of about zero mean and unit variance, shape `(H, W)`.
 
     A sum of separable cosines: a product of two small matrices, far cheaper than filtering white noise.
@@ -60,15 +58,11 @@ def photon_noise(rng: np.random.Generator, image: FloatImage, sigma: float) -> F
         sigma: Standard deviation at an attenuation of 0.
     """
     noise = rng.standard_normal(image.shape, np.float32)
-    return np.asarray(
-        noise * (np.float32(sigma) * np.exp(np.clip(image, 0, 2) * np.float32(0.5))), np.float32
-    )
+    return np.asarray(noise * (np.float32(sigma) * np.exp(np.clip(image, 0, 2) * np.float32(0.5))), np.float32)
 
 
 def ghosts(image: FloatImage, grid: Grid, shift: float, strength: float) -> FloatImage:
     """Return the image with copies of itself above and below, as motion leaves along the phase encoding."""
     step = max(1, round(shift / grid.pixel))
-    copies = (
-        np.roll(image, step, 0) + np.roll(image, -step, 0) - np.roll(image, 2 * step, 0) * np.float32(0.5)
-    )
+    copies = np.roll(image, step, 0) + np.roll(image, -step, 0) - np.roll(image, 2 * step, 0) * np.float32(0.5)
     return np.asarray(np.abs(image + np.float32(strength) * copies), np.float32)

@@ -121,8 +121,7 @@ def random_blob(
     place = rng.uniform(-1, 1, 5).tolist()
     raw = rng.standard_normal(2 * len(_HARMONICS)).tolist()
     amplitudes = tuple(
-        complex(raw[2 * i], raw[2 * i + 1]) * (wobble / (order * _HARMONICS_NORM))
-        for i, order in enumerate(_HARMONICS)
+        complex(raw[2 * i], raw[2 * i + 1]) * (wobble / (order * _HARMONICS_NORM)) for i, order in enumerate(_HARMONICS)
     )
     return Blob(
         x + jitter * place[0],

@@ -69,9 +69,7 @@ class ItemPlace:
     @property
     def group_id(self) -> str:
         """Identifier of the patient; the members of a pair share it."""
-        return ItemPlace(
-            self.seed, self.split, self.first_index, self.count, self.hard_negative_fraction
-        ).case_id
+        return ItemPlace(self.seed, self.split, self.first_index, self.count, self.hard_negative_fraction).case_id
 
     def streams(self, purpose: int) -> Streams:
         """Return the random streams of the patient or of the acquisition."""

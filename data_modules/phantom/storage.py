@@ -38,9 +38,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) and manifest.get("generator") == GENERATOR_NAME else None
 
 
-def complete_manifest(
-    folder: Path, identity: Mapping[str, Any], own: re.Pattern[str]
-) -> dict[str, Any] | None:
+def complete_manifest(folder: Path, identity: Mapping[str, Any], own: re.Pattern[str]) -> dict[str, Any] | None:
     """Return the manifest if the folder is whole and was made with the same generator and parameters.
 
     Names and sizes of all files of the phantom are compared with the manifest, their content is not.
@@ -89,9 +87,7 @@ def refuse_foreign(folder: Path, own: re.Pattern[str]) -> None:
             f"{folder} is not empty and is no phantom (it has no {MANIFEST_NAME} of ours), so it is "
             "left as it is; give another folder with --out, or empty this one"
         )
-    foreign = sorted(
-        path for path, _ in _walk(folder, "") if path != MANIFEST_NAME and not own.fullmatch(path)
-    )
+    foreign = sorted(path for path, _ in _walk(folder, "") if path != MANIFEST_NAME and not own.fullmatch(path))
     if foreign:
         raise InputError(
             f"{folder} would have to be generated anew, but it also holds {', '.join(foreign[:5])}"
@@ -147,9 +143,7 @@ def publish(work: Path, folder: Path, is_complete: Callable[[], bool]) -> bool:
             shutil.rmtree(old, ignore_errors=True)
         else:
             return True
-    raise InputError(
-        f"{folder} is written by several processes with different parameters; give each its own --out"
-    )
+    raise InputError(f"{folder} is written by several processes with different parameters; give each its own --out")
 
 
 class Lock:

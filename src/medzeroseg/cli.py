@@ -35,9 +35,7 @@ class ExperimentParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise instead of exiting; `medzeroseg.main` prints the message and exits with code 2."""
-        if (
-            not self.exit_on_error
-        ):  # an inner parser, tried for one class: the outer one tells the whole story
+        if not self.exit_on_error:  # an inner parser, tried for one class: the outer one tells the whole story
             super().error(message, ex)
         raise ConfigurationError(explain_parser_error(message, self.words, self.folder)) from ex
 
@@ -80,18 +78,10 @@ class ExperimentCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what names an experiment and its row in the tables."""
-        parser.add_argument(
-            "--experiment", type=str, default="unnamed", help="Name of the run's folder under runs/."
-        )
-        parser.add_argument(
-            "--label", type=str, default="${experiment}", help="Name of its row in the tables."
-        )
-        parser.add_argument(
-            "--dataset", type=str, default="unnamed", help="What it is tested on; groups the rows."
-        )
-        parser.add_argument(
-            "--published_row", type=str | None, default=None, help="Published figures to show beside."
-        )
+        parser.add_argument("--experiment", type=str, default="unnamed", help="Name of the run's folder under runs/.")
+        parser.add_argument("--label", type=str, default="${experiment}", help="Name of its row in the tables.")
+        parser.add_argument("--dataset", type=str, default="unnamed", help="What it is tested on; groups the rows.")
+        parser.add_argument("--published_row", type=str | None, default=None, help="Published figures to show beside.")
         parser.add_argument("--runs_dir", type=str, default="runs", help="Folder of all runs.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

@@ -9,9 +9,7 @@ _NOISE = re.compile(
     r"^\s*(Does not validate against any of the Union subtypes|Subtypes: .*|Errors:|- Expected a <class 'NoneType'>.*"
     r"|Given value type: .*|Given value: \{.*|tip: .*)\s*$"
 )
-_KEY = re.compile(
-    r"(?:Parser key|Key|Option|option|argument|Problem with given class_path) '?\"?([\w.+-]+)'?\"?"
-)
+_KEY = re.compile(r"(?:Parser key|Key|Option|option|argument|Problem with given class_path) '?\"?([\w.+-]+)'?\"?")
 _UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments?: --([\w.+-]+)")
 
 
@@ -40,12 +38,7 @@ def explain_parser_error(message: str, argv: list[str], folder: Path) -> str:
 def _locate(keys: list[str], argv: list[str], folder: Path) -> str | None:
     """Where the innermost key that can be found stands: 'file, line n', or the command line."""
     files = [Path(word.partition("=")[2] or word) for word in argv if word.endswith((".yaml", ".yml"))]
-    nested = [
-        path.parent / name
-        for path in files
-        if (folder / path).is_file()
-        for name in _yaml_values(folder / path)
-    ]
+    nested = [path.parent / name for path in files if (folder / path).is_file() for name in _yaml_values(folder / path)]
     for path in files:
         mark = _syntax_error(folder / path)
         if mark is not None:

@@ -29,9 +29,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
-        raise OutputError(
-            f"Cannot write {path}: {error.strerror}. Choose a folder that can be written."
-        ) from error
+        raise OutputError(f"Cannot write {path}: {error.strerror}. Choose a folder that can be written.") from error
 
 
 def require_writable(folder: Path) -> None:

@@ -55,7 +55,7 @@ def _dispatch(words: list[str]) -> int:
     if args.command == "train":
         from medzeroseg.training import train
 
-        return train(args.experiment, seeds=args.seeds, resume=args.resume, overrides=overrides)
+        return train(args.experiments, seeds=args.seeds, resume=args.resume, overrides=overrides)
     if args.command == "tables":
         from medzeroseg.training import merge_tables
 
@@ -73,7 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train = commands.add_parser("train", help="fit, test with the best checkpoint, write the tables")
-    train.add_argument("experiment", help="name of a file in experiments/, or the path of a YAML file")
+    train.add_argument(
+        "experiments",
+        nargs="+",
+        metavar="EXPERIMENT",
+        help="name of a file in experiments/, or the path of a YAML file; several are run one after another",
+    )
     train.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run per seed (default: 0)")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of each seed")
     train.epilog = "Overrides of the experiment follow `--`, e.g. -- --trainer.max_epochs=3"

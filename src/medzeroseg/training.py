@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,14 @@ class TrainCLI(ExperimentCLI):
         self.trainer.test(model, datamodule=datamodule, ckpt_path=best or None, weights_only=True)
 
 
-def train(experiment: str, *, seeds: Sequence[int], resume: bool, overrides: Sequence[str]) -> int:
-    """Run an experiment once per seed.
+def train(experiments: Sequence[str], *, seeds: Sequence[int], resume: bool, overrides: Sequence[str]) -> int:
+    """Run experiments one after another, each once per seed.
 
     An experiment with `trainer.max_epochs: 0` is an evaluation of a model as it is: the fit is left out.
     An earlier run of the same seed is moved to `<runs>/<experiment>/archive/`, unless it is resumed.
 
     Args:
-        experiment: Name of a file in `experiments/`, or the path of a YAML file.
+        experiments: Names of files in `experiments/`, or paths of YAML files.
         seeds: Seeds, each a run of its own in `<runs>/<experiment>/seed_<n>`.
         resume: Go on from each seed's last checkpoint; a seed that was tested already is left alone.
         overrides: Options that override the experiment's.
@@ -85,9 +86,9 @@ def train(experiment: str, *, seeds: Sequence[int], resume: bool, overrides: Seq
     Raises:
         MedZeroSegError: With a message for a person.
     """
-    config = find_experiment(experiment)
+    configs = [find_experiment(experiment) for experiment in experiments]
     folders = set()
-    for seed in seeds:
+    for config, seed in product(configs, seeds):
         try:
             cli = TrainCLI(["--config", str(config), f"--seed_everything={seed}", *overrides], resume=resume)
         except _Finished:
@@ -116,13 +117,9 @@ def find_experiment(name: str, folder: Path = EXPERIMENTS) -> Path:
     if name and path.is_file():
         return path
     known = sorted(file.stem for file in folder.glob("*.yaml"))
-    problem = (
-        f"There is no experiment {name!r} in {folder.resolve()}." if name else "No experiment was named."
-    )
+    problem = f"There is no experiment {name!r} in {folder.resolve()}." if name else "No experiment was named."
     listed = "\n".join(f"  {stem}" for stem in known) or "  (none: run this from the root of the checkout)"
-    raise ConfigurationError(
-        f"{problem} Known experiments:\n{listed}\nFor example: make train EXP=phantom_cehnc"
-    )
+    raise ConfigurationError(f"{problem} Known experiments:\n{listed}\nFor example: make train EXP=phantom_cehnc")
 
 
 def merge_tables(runs: Path) -> int:
@@ -139,9 +136,7 @@ def merge_tables(runs: Path) -> int:
     """
     records = read_records(runs)
     if not records:
-        raise ConfigurationError(
-            f"No finished run under {runs.resolve()}. Start with: make train EXP=phantom_cehnc"
-        )
+        raise ConfigurationError(f"No finished run under {runs.resolve()}. Start with: make train EXP=phantom_cehnc")
     table = build_table1(records)
     write_table(table, runs / "tables")
     _show(table, runs / "tables")

@@ -46,16 +46,11 @@ class Damaged(Plain):
 
 
 def make_records(count: int, captions: Sequence[str] | None = None) -> list[ImageTextRecord]:
-    return [
-        ImageTextRecord(f"case{i}", captions[i] if captions else f"caption {i}", Plain(i))
-        for i in range(count)
-    ]
+    return [ImageTextRecord(f"case{i}", captions[i] if captions else f"caption {i}", Plain(i)) for i in range(count)]
 
 
 class FakeDataModule(ImageTextDataModule):
-    def __init__(
-        self, sizes: dict[str, int], root: Path | str = "nowhere", **options: int | str | bool
-    ) -> None:
+    def __init__(self, sizes: dict[str, int], root: Path | str = "nowhere", **options: int | str | bool) -> None:
         super().__init__(root, **{"num_workers": 0, "batch_size": 4, "image_size_px": 8, **options})
         self.sizes = sizes
         self.indexed: list[str] = []
@@ -117,9 +112,7 @@ def test_text_ids_are_equal_exactly_for_equal_captions_over_the_whole_dataset():
             assert (ids[i] == ids[j]) == (captions[i] == captions[j])
 
 
-@pytest.mark.parametrize(
-    ("stage", "splits"), [("fit", ["train", "val"]), ("test", ["test"]), ("predict", ["test"])]
-)
+@pytest.mark.parametrize(("stage", "splits"), [("fit", ["train", "val"]), ("test", ["test"]), ("predict", ["test"])])
 def test_setup_indexes_the_splits_of_its_stage_once(stage: str, splits: list[str]):
     dm = FakeDataModule(SIZES)
     dm.setup(stage)

@@ -137,9 +137,7 @@ LEFT = rectangle(slice(20, 80), slice(55, 85))
 
 
 class TestChest:
-    def facts(
-        self, infection: np.ndarray | None, diagnosis: str = "COVID-19", lungs: np.ndarray = RIGHT | LEFT
-    ):
+    def facts(self, infection: np.ndarray | None, diagnosis: str = "COVID-19", lungs: np.ndarray = RIGHT | LEFT):
         facts = chest_facts(diagnosis, lungs, infection)  # type: ignore[arg-type]
         assert facts is not None
         return facts
@@ -207,9 +205,7 @@ class TestChest:
         for caption in captions:
             assert ("COVID-19" in caption.replace("other than COVID-19", "")) == (diagnosis == "COVID-19")
             assert bool(re.search("non-COVID|other than COVID", caption)) == (diagnosis == "Non-COVID")
-            assert bool(re.search("normal|healthy|without lung infection", caption)) == (
-                diagnosis == "Normal"
-            )
+            assert bool(re.search("normal|healthy|without lung infection", caption)) == (diagnosis == "Normal")
             assert ("right lung only" in caption) == (diagnosis == "COVID-19")
 
 

@@ -195,9 +195,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(phantom: Path, tmp_path: P
 def test_items_do_not_depend_on_the_size_of_other_splits(phantom: Path, tmp_path: Path):
     generate_roco(tmp_path / "other", **{**SMALL, "train": 20, "validation": 0}, workers=0)
     before, after = digests(phantom), digests(tmp_path / "other")
-    kept = [
-        path for path in after if path.startswith(("data/test", "ground_truth/test")) or path.endswith(".jpg")
-    ]
+    kept = [path for path in after if path.startswith(("data/test", "ground_truth/test")) or path.endswith(".jpg")]
     assert len(kept) > 50 + 30
     assert [path for path in kept if before[path] != after[path]] == []
 
@@ -272,9 +270,7 @@ def damage_manifest(out: Path) -> None:
     (out / "phantom.json").write_text('{"generator": "medzer')
 
 
-@pytest.mark.parametrize(
-    "damage", [remove_image, truncate_image, remove_captions, remove_masks, damage_manifest]
-)
+@pytest.mark.parametrize("damage", [remove_image, truncate_image, remove_captions, remove_masks, damage_manifest])
 def test_a_damaged_phantom_is_made_anew(tmp_path: Path, damage: Callable[[Path], None]):
     out = tmp_path / "roco"
     generate_roco(out, **TINY)

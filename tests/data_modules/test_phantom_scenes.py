@@ -317,9 +317,7 @@ def test_cavity_is_smaller_in_systole_and_larger_when_dilated():
     facts = anatomy.sample_facts(np.random.default_rng(0)) | {"septum": "round", "level": "mid-ventricular"}
 
     def area(**changes: str) -> int:
-        scene = anatomy.draw(
-            facts | {"phase": "end-diastole", "left ventricle": "normal"} | changes, streams, 128
-        )
+        scene = anatomy.draw(facts | {"phase": "end-diastole", "left ventricle": "normal"} | changes, streams, 128)
         return int((scene.labels == anatomy.index_of("left ventricle")).sum())
 
     assert area(phase="end-systole") < 0.5 * area()
@@ -406,8 +404,7 @@ def test_every_contrast_can_be_seen(anatomy: Anatomy, language: Language):
         facts = anatomy.sample_facts(rng) | {"artefact": "none"}
         name, changed = anatomy.contrast(facts, rng)
         first, second = (
-            anatomy.acquire(anatomy.draw(f, Streams((seed,)), 128), Streams((seed,)))
-            for f in (facts, changed)
+            anatomy.acquire(anatomy.draw(f, Streams((seed,)), 128), Streams((seed,))) for f in (facts, changed)
         )
         difference = ndimage.uniform_filter(first.astype(float) - second, 3)
         assert (np.abs(difference) > 12).sum() > 30, (name, facts[name], changed[name])

@@ -59,9 +59,7 @@ def test_no_patient_is_in_two_splits(fake_root: Path):
     splits = ("train", "val", "test")
     for split in splits:
         assert dm.patients[split]
-        named = {
-            case.rsplit("_frame")[0].rsplit("-IM-")[0].rsplit("_slice")[0] for case in dm.case_ids(split)
-        }
+        named = {case.rsplit("_frame")[0].rsplit("-IM-")[0].rsplit("_slice")[0] for case in dm.case_ids(split)}
         assert named == dm.patients[split]
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         assert not dm.patients[one] & dm.patients[other]  # type: ignore[index]
@@ -149,9 +147,7 @@ def test_ct_is_shown_right_way_up_whatever_its_storage(tmp_path: Path, axes: str
     # opposite
     assert picture[32 - 1 - 20, 40 - 1 - 28] == pytest.approx((110 + 160) / 400 * 255, abs=8)
     assert picture[32 - 1 - 8, 40 - 1 - 10] == pytest.approx((180 + 160) / 400 * 255, abs=8)
-    captions = [
-        image.caption(random.Random(0)) for image in SETS["totalsegmentator_ct"](folder, "train", Counter())
-    ]
+    captions = [image.caption(random.Random(0)) for image in SETS["totalsegmentator_ct"](folder, "train", Counter())]
     assert [("liver" in (c or ""), "left kidney" in (c or "")) for c in captions] == [
         (False, True),
         *[(True, True)] * 3,
@@ -161,9 +157,7 @@ def test_ct_is_shown_right_way_up_whatever_its_storage(tmp_path: Path, axes: str
 
 def test_a_ct_mask_may_be_stored_differently_but_must_lie_on_the_scan(tmp_path: Path):
     folder = write_ct(tmp_path / "a")
-    shutil.copy(
-        write_ct(tmp_path / "b", axes="LAS") / "organs" / "liver.nii.gz", folder / "organs" / "liver.nii.gz"
-    )
+    shutil.copy(write_ct(tmp_path / "b", axes="LAS") / "organs" / "liver.nii.gz", folder / "organs" / "liver.nii.gz")
     SETS["totalsegmentator_ct"](folder, "train", Counter())  # the same place in mm, stored differently: fine
     shift = np.zeros((4, 4))
     shift[2, 3] = 9  # mm
@@ -197,18 +191,14 @@ def test_caps_per_set(fake_root: Path):
     assert by_set(dm, "train") == {"acdc_h5": 5, "sunnybrook": 18, "covid_qu_ex": 2, "totalsegmentator_ct": 6}
 
 
-@pytest.mark.parametrize(
-    "options", [{"datasets": ["mnist"]}, {"datasets": []}, {"max_pairs_per_set": {"x": 1}}]
-)
+@pytest.mark.parametrize("options", [{"datasets": ["mnist"]}, {"datasets": []}, {"max_pairs_per_set": {"x": 1}}])
 def test_unknown_sets_are_named(options: dict[str, object]):
     with pytest.raises(ValueError, match="datasets"):
         RealSamplesDataModule("nowhere", **options)  # type: ignore[arg-type]
 
 
 def test_missing_root_says_what_to_do(tmp_path: Path):
-    with pytest.raises(
-        InputError, match=r"no folder acdc_h5, sunnybrook.*REAL_SAMPLES.*EXP=phantom_cehnc"
-    ) as caught:
+    with pytest.raises(InputError, match=r"no folder acdc_h5, sunnybrook.*REAL_SAMPLES.*EXP=phantom_cehnc") as caught:
         setup(tmp_path / "nothing", "fit")
     assert str(tmp_path / "nothing") in str(caught.value)
 
@@ -288,9 +278,7 @@ def test_a_damaged_mask_names_file_and_case(tmp_path: Path):
     folder = write_covid_qu_ex(tmp_path / "covid_qu_ex")
     path = next(folder.rglob("Val/COVID-19/infection masks/*.png"))
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(
-        InputError, match=r"^case covid_qu_ex/Val/COVID-19/covid_\d+: .*infection masks.*damaged"
-    ):
+    with pytest.raises(InputError, match=r"^case covid_qu_ex/Val/COVID-19/covid_\d+: .*infection masks.*damaged"):
         setup(tmp_path, "test", datasets=["covid_qu_ex"])
 
 

@@ -91,9 +91,7 @@ def write_roco_folder(
     mark = "\ufeff" if faults.byte_order_mark else ""
     _write(folder / "captions.txt", mark + end.join(lines) + end)
     _write(folder / "keywords.txt", "".join(f"{i}\t\tradiograph\tbright{n % 2}\n" for n, i in enumerate(ids)))
-    _write(
-        folder / "cuis.txt", "".join(f"{i}\t\n" if n % 2 else f"{i}\t\tC0040405\n" for n, i in enumerate(ids))
-    )
+    _write(folder / "cuis.txt", "".join(f"{i}\t\n" if n % 2 else f"{i}\t\tC0040405\n" for n, i in enumerate(ids)))
     licences = "".join(f"{i},PMC{n}_figure-{n}.jpg,CC BY-NC\n" for n, i in enumerate(ids))
     _write(folder / "licences.txt", "ROCO_ID,PMC_ID,CC\n" + licences)
 
@@ -122,9 +120,7 @@ def write_acdc_h5(
         testing = number > train_patients
         for frame, scale in (("frame01", 1.0), ("frame02", 0.7)):
             radii = [scale * (8 - 1.5 * index) for index in range(slices - 1)]
-            label = np.stack(
-                [*(heart_label((48, 40), r, right=r > 4) for r in radii), np.zeros((48, 40), np.uint8)]
-            )
+            label = np.stack([*(heart_label((48, 40), r, right=r > 4) for r in radii), np.zeros((48, 40), np.uint8)])
             image = (label / 3 * 0.8 + rng.uniform(0, 0.2, label.shape)).astype(np.float32)
             name = f"patient{number:03d}_{frame}"
             if testing:

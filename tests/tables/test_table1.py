@@ -18,9 +18,7 @@ from medzeroseg.tables.statistics import mcnemar
 from medzeroseg.tables.table1 import compare_top1
 
 
-def _record(
-    experiment: str, seed: int, hits: list[bool], top1: float = 50.0, dataset: str = "phantom"
-) -> RunRecord:
+def _record(experiment: str, seed: int, hits: list[bool], top1: float = 50.0, dataset: str = "phantom") -> RunRecord:
     keys = [f"{d}_top{k}{of}" for d in ("i2t", "t2i") for k in (1, 2, 5, 10) for of in ("", "_of50")]
     return RunRecord(
         experiment=experiment,
@@ -59,9 +57,7 @@ def _row(records: list[RunRecord], experiment: str, gallery: str) -> dict[str, s
 
 
 def test_mean_and_sample_deviation_over_seeds() -> None:
-    records = [
-        _record("phantom_cehnc", seed, [True, False], top1) for seed, top1 in ((0, 50), (1, 54), (2, 58))
-    ]
+    records = [_record("phantom_cehnc", seed, [True, False], top1) for seed, top1 in ((0, 50), (1, 54), (2, 58))]
     row = _row(records, "phantom_cehnc", "all 2")
     assert row["i→t top-1"] == "54.00 ± 4.00"
     assert row["Seeds"] == "0, 1, 2"
@@ -95,12 +91,8 @@ def test_runs_on_different_cases_are_not_compared() -> None:
 
 
 def test_four_formats_hold_the_same_figures(tmp_path: Path) -> None:
-    table = build_table1(
-        [_record("phantom_cehnc", 0, [True] * 3, 12.5), _record("phantom_dcl", 0, [True] * 3, 11.0)]
-    )
-    paths = {
-        path.suffix: path.read_text(encoding="utf-8") for path in write_table(table, tmp_path / "tables")
-    }
+    table = build_table1([_record("phantom_cehnc", 0, [True] * 3, 12.5), _record("phantom_dcl", 0, [True] * 3, 11.0)])
+    paths = {path.suffix: path.read_text(encoding="utf-8") for path in write_table(table, tmp_path / "tables")}
     rows = list(csv.reader(io.StringIO(paths[".csv"])))
     assert len(rows) == 5
     assert rows[1][3] == "12.50"
@@ -147,9 +139,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == [target]
 
 
-@pytest.mark.skipif(
-    os.name != "posix" or os.geteuid() != 0, reason="needs root to act as a user without rights"
-)
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root to act as a user without rights")
 def test_a_read_only_folder_is_refused_by_name() -> None:
     code = (
         "import os, sys; from pathlib import Path; from medzeroseg.files import require_writable;"

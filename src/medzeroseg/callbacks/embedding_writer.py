@@ -33,9 +33,7 @@ class EmbeddingWriter(BasePredictionWriter):
     ) -> None:
         """Write this rank's embeddings."""
         names = ("image_embeddings", "text_embeddings", "index")
-        tensors = {
-            name: torch.cat([batch[name].cpu() for batch in predictions]).contiguous() for name in names
-        }
+        tensors = {name: torch.cat([batch[name].cpu() for batch in predictions]).contiguous() for name in names}
         suffix = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         folder = self.folder or Path(trainer.default_root_dir)
         write_atomically(folder / f"embeddings{suffix}.safetensors", save(tensors))

@@ -61,9 +61,7 @@ class PairSheet(Callback):
         )
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(
-                    "val/pairs", np.asarray(sheet), trainer.global_step, dataformats="HWC"
-                )
+                logger.experiment.add_image("val/pairs", np.asarray(sheet), trainer.global_step, dataformats="HWC")
         buffer = io.BytesIO()
         sheet.save(buffer, format="PNG")
         write_atomically(Path(trainer.default_root_dir) / "pair_sheet.png", buffer.getvalue())

@@ -24,9 +24,7 @@ class RetrievalEvaluator(nn.Module, Callback):
         seed: Seed of the small galleries.
     """
 
-    def __init__(
-        self, top_k: tuple[int, ...] = (1, 2, 5, 10), small_gallery: int = 50, seed: int = 0
-    ) -> None:
+    def __init__(self, top_k: tuple[int, ...] = (1, 2, 5, 10), small_gallery: int = 50, seed: int = 0) -> None:
         super().__init__()
         if 1 not in top_k:
             raise ValueError(f"top_k must contain 1, by which checkpoints are chosen; got {top_k}")
@@ -55,9 +53,7 @@ class RetrievalEvaluator(nn.Module, Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add the step's embeddings."""
-        self.metric.update(
-            outputs["image_embeddings"], outputs["text_embeddings"], batch["text_id"], batch["index"]
-        )
+        self.metric.update(outputs["image_embeddings"], outputs["text_embeddings"], batch["text_id"], batch["index"])
 
     on_test_batch_end = on_validation_batch_end
 
@@ -79,9 +75,7 @@ class RetrievalEvaluator(nn.Module, Callback):
         self.metric.reset()
 
 
-def summarise_ranks(
-    ranks: dict[str, Tensor], top_k: tuple[int, ...], small_gallery: int
-) -> dict[str, Tensor]:
+def summarise_ranks(ranks: dict[str, Tensor], top_k: tuple[int, ...], small_gallery: int) -> dict[str, Tensor]:
     """Top-k recall in percent, by direction and gallery.
 
     Args:

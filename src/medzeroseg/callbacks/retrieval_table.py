@@ -76,9 +76,7 @@ class RetrievalTable(Callback):
             small_gallery=evaluator.small_gallery,
             metrics={
                 key: round(value.item(), 4)
-                for key, value in summarise_ranks(
-                    evaluator.ranks, evaluator.top_k, evaluator.small_gallery
-                ).items()
+                for key, value in summarise_ranks(evaluator.ranks, evaluator.top_k, evaluator.small_gallery).items()
             },
             fit_minutes=self._fit_s / 60,
             test_minutes=(time.perf_counter() - self._test_started) / 60,
@@ -87,9 +85,7 @@ class RetrievalTable(Callback):
             environment=describe_environment(trainer),
             ranks={
                 case_ids[index]: values
-                for index, values in zip(
-                    ranks["index"], zip(*(ranks[c] for c in columns), strict=True), strict=True
-                )
+                for index, values in zip(ranks["index"], zip(*(ranks[c] for c in columns), strict=True), strict=True)
             },
         )
         record.write(folder)

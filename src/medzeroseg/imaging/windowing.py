@@ -11,9 +11,7 @@ MR_PERCENTILES = (0.5, 99.5)
 """MR has no absolute scale: the brightest and darkest half per cent of a volume are clipped."""
 
 
-def percentile_window(
-    values: npt.ArrayLike, percentiles: tuple[float, float] = MR_PERCENTILES
-) -> tuple[float, float]:
+def percentile_window(values: npt.ArrayLike, percentiles: tuple[float, float] = MR_PERCENTILES) -> tuple[float, float]:
     """Find the window that clips the given percentiles; take it over a whole volume, not slice by slice.
 
     Args:
@@ -54,7 +52,5 @@ def array_to_picture(values: npt.ArrayLike, window: tuple[float, float] | None =
     if high == low:
         grey = np.zeros(array.shape)
     else:
-        grey = np.clip(
-            (np.nan_to_num(array, nan=low, posinf=high, neginf=low) - low) / (high - low), 0.0, 1.0
-        )
+        grey = np.clip((np.nan_to_num(array, nan=low, posinf=high, neginf=low) - low) / (high - low), 0.0, 1.0)
     return Image.fromarray(np.rint(grey * 255).astype(np.uint8)).convert("RGB")

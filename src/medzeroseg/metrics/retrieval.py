@@ -33,9 +33,7 @@ def retrieval_ranks(
         ValueError: The shapes do not agree.
     """
     if queries.shape != gallery.shape or queries.ndim != 2:
-        raise ValueError(
-            f"queries and gallery must both be (N, D), got {tuple(queries.shape)}, {tuple(gallery.shape)}"
-        )
+        raise ValueError(f"queries and gallery must both be (N, D), got {tuple(queries.shape)}, {tuple(gallery.shape)}")
     ranks = []
     for start in range(0, len(queries), chunk_size):
         rows = slice(start, start + chunk_size)
@@ -87,9 +85,7 @@ class CrossModalRetrieval(Metric):
         for name in ("image_embeddings", "text_embeddings", "text_ids", "indices"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(
-        self, image_embeddings: Tensor, text_embeddings: Tensor, text_ids: Tensor, indices: Tensor
-    ) -> None:
+    def update(self, image_embeddings: Tensor, text_embeddings: Tensor, text_ids: Tensor, indices: Tensor) -> None:
         """Add a batch of pairs.
 
         Args:

@@ -61,11 +61,7 @@ class Table:
 
     def to_screen(self) -> RichTable:
         """The columns that a terminal has room for."""
-        shown = [
-            n
-            for n, column in enumerate(self.columns)
-            if not self.screen_columns or column in self.screen_columns
-        ]
+        shown = [n for n, column in enumerate(self.columns) if not self.screen_columns or column in self.screen_columns]
         table = RichTable(title=self.caption, title_justify="left")
         for n in shown:
             table.add_column(self.columns[n], overflow="fold")
