@@ -251,6 +251,23 @@ def test_tables_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "make train EXP=phantom_cehnc" in _fails(["tables", "--runs", str(tmp_path)], 2, capsys)
 
 
+def test_phantom_command_writes_once_and_names_what_it_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--train", "4", "--validation", "2", "--test", "2", "--workers", "0"]
+    command = ["phantom", "--out", str(tmp_path / "phantom"), "--seed", "0", *sizes]
+    assert main(command) == 0
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "phantom").rglob("*.jpg")}
+    assert len(written) == 8
+    assert main(command) == 0
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "phantom").rglob("*.jpg")}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("not a phantom")
+    capsys.readouterr()
+    assert str(tmp_path / "mine") in _fails(["phantom", "--out", str(tmp_path / "mine"), *sizes], 2, capsys)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "not a phantom"
+
+
 def test_installed_command_exits_with_the_code_and_without_a_traceback() -> None:
     command = Path(sys.executable).with_name("medzeroseg")
     result = subprocess.run([command, "train", "nothing"], capture_output=True, text=True, check=False)

@@ -30,7 +30,7 @@ def test_ranks_agree_with_one_process() -> None:
     metric = CrossModalRetrieval(small_gallery=10, seed=1)
     metric.update(*_batch(torch.arange(PAIRS)))
     expected = metric.compute()
-    assert 1 < int(expected["full/image_to_text"].max())  # not trivially right
+    assert int(expected["full/image_to_text"].max()) > 1  # not trivially right
     for result in run_in_processes(compute_on_a_rank, 2):
         for name, value in expected.items():
             torch.testing.assert_close(result[name], value, msg=name)

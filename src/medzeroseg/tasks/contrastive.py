@@ -5,6 +5,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from medzeroseg.callbacks.retrieval import RetrievalEvaluator
 from medzeroseg.errors import ConfigurationError
@@ -20,7 +21,11 @@ class ContrastiveTask(BaseTask):
     """Trains an image-text model on pairs and ranks the pairs of the other splits.
 
     Negatives are those of the global batch: the loss gathers over the ranks by itself. Gradient accumulation
-    (`trainer.accumulate_grad_batches`) does not enlarge them: each micro-batch sees only its own negatives.
+    (`trainer.accumulate_grad_batches`) does not enlarge them: each of its batches sees only its own negatives.
+    `micro_batch_size` does: the batch is embedded in parts whose activations are dropped and computed again in the
+    backward pass, one part at a time, as GradCache does (Gao et al., RepL4NLP 2021, arXiv 2101.06983). Loss and
+    gradients are those of the whole batch; memory is that of one part and of all embeddings; each part costs a second
+    forward pass.
 
     Args:
         model: The image-text model; it brings its own preprocessing and tokenizer.
@@ -28,6 +33,10 @@ class ContrastiveTask(BaseTask):
         evaluator: Ranks pairs in validation and test.
         optimizer: Makes the optimizer from parameter groups.
         lr_schedule: Makes the learning-rate schedule; None: constant.
+        micro_batch_size: Pairs of a training batch embedded at a time; None: all at once.
+
+    Raises:
+        ValueError: `micro_batch_size` is below 1.
 
     Batches hold `image` (B, 3, H, W), `tokens` (B, L), `text_id` (B,), `index` (B,), `text` and `case_id` (lists).
     """
@@ -39,8 +48,12 @@ class ContrastiveTask(BaseTask):
         evaluator: RetrievalEvaluator | None = None,
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-4),
         lr_schedule: LRSchedule | None = None,
+        micro_batch_size: int | None = None,
     ) -> None:
         super().__init__(optimizer, lr_schedule)
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise ValueError(f"micro_batch_size must be at least 1 or null, got {micro_batch_size}")
+        self.micro_batch_size = micro_batch_size
         self.model = model
         self.loss = loss
         self.evaluator = evaluator or RetrievalEvaluator()
@@ -73,9 +86,23 @@ class ContrastiveTask(BaseTask):
         """Embed pairs: (B, 3, H, W), (B, L) -> normalised (B, D), (B, D) and the logit scale."""
         return cast(tuple[Tensor, Tensor, Tensor], self.model(images, tokens))
 
+    def embed_for_training(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, keeping the activations of at most `micro_batch_size` pairs."""
+        size = self.micro_batch_size
+        if size is None or size >= len(images):
+            return self(images, tokens)
+        # Not reentrant: the graph stays one, so that DDP sees each gradient once, when all parts have added to it.
+        # The random state is restored, so that dropout is the same in both passes.
+        parts = [
+            checkpoint(self.model, *part, use_reentrant=False)
+            for part in zip(images.split(size), tokens.split(size), strict=True)
+        ]
+        embedded_images, embedded_texts, _ = zip(*parts, strict=True)
+        return torch.cat(embedded_images), torch.cat(embedded_texts), self.model.logit_scale
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One contrastive step."""
-        images, texts, logit_scale = self(batch["image"], batch["tokens"])
+        images, texts, logit_scale = self.embed_for_training(batch["image"], batch["tokens"])
         loss: Tensor = self.loss(images, texts, logit_scale, text_ids=batch["text_id"])
         self.require_finite(loss, batch, batch_idx)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
