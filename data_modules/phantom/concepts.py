@@ -1,4 +1,8 @@
-"""UMLS concepts of what the captions name, for ROCO's `cuis.txt` and `semtypes.txt`."""
+"""UMLS concepts of what the captions name, for ROCO's `cuis.txt` and `semtypes.txt`.
+
+They give these files plausible content in their real format. They have not been checked against a release of the
+UMLS Metathesaurus: use them to test readers, not as a terminology.
+"""
 
 _PROCEDURE = ("T060", "Diagnostic Procedure")
 _PART = ("T023", "Body Part, Organ, or Organ Component")

@@ -17,7 +17,7 @@ from medzeroseg.files import write_atomically
 
 # Okabe and Ito's colours: told apart with any colour vision
 _RIGHT, _WRONG, _INK = (0, 114, 178), (213, 94, 0), (0, 0, 0)
-_CELL_PX, _TEXT_PX, _LINE_PX, _LINE_CHARACTERS = 192, 148, 12, 34
+_CELL_PX, _TEXT_PX, _LINE_PX, _LINE_CHARACTERS = 192, 148, 12, 32
 
 
 class PairSheet(Callback):
