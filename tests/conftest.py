@@ -1,5 +1,6 @@
 """Fixtures shared by every test."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def project_root() -> Path:
 @pytest.fixture(scope="session")
 def real_samples() -> Path:
     """The folder of small real images beside the checkout."""
-    folder = ROOT.parent / "shared" / "real_samples"
+    folder = Path(os.environ.get("REAL_SAMPLES", ROOT.parent / "shared" / "real_samples"))
     if not folder.is_dir():
         pytest.skip(f"real samples are not at hand: no folder {folder}")
     return folder

@@ -172,11 +172,65 @@ def test_a_non_finite_loss_stops_with_case_ids_and_keeps_the_last_checkpoint(
     capsys.readouterr()
     assert run("phantom_infonce", inputs, tmp_path / "runs", ["--trainer.max_epochs=3"], ["--resume"]) == 1
     message = capsys.readouterr().err
-    assert "The loss is nan at epoch 1" in message
+    assert "The training loss is nan at epoch 1" in message
     assert "ROCO_" in message
     assert "last.ckpt" in message
     assert "Traceback" not in message
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_broken_weights_do_not_become_the_last_checkpoint(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medzeroseg.losses import InfoNCELoss
+
+    original = InfoNCELoss.forward
+
+    def broken_in_validation(self: InfoNCELoss, *args: object, **options: object) -> torch.Tensor:
+        return original(self, *args, **options) * (1.0 if self.training else torch.nan)
+
+    monkeypatch.setattr(InfoNCELoss, "forward", broken_in_validation)
+    message = _run_fails("phantom_infonce", inputs, tmp_path, capsys, [], code=1)
+    assert "validation loss is nan" in message
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_damaged_checkpoint_is_named_on_resume(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "runs" / "phantom_infonce" / "seed_0" / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"PK\x03\x04 cut off")
+    assert run("phantom_infonce", inputs, tmp_path / "runs", options=["--resume"]) == 2
+    message = capsys.readouterr().err
+    assert str(checkpoint) in message
+    assert "Traceback" not in message
+
+
+def test_testing_a_trained_model_needs_its_checkpoint(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL_RUN, *overrides("phantom_cehnc", inputs), f"--runs_dir={tmp_path}"]
+    message = _fails_with_output(["test", "--config", "experiments/phantom_cehnc.yaml", *words], capsys)
+    assert f"--ckpt_path={tmp_path}/phantom_cehnc/seed_0/checkpoints/best.ckpt" in message
+
+
+@pytest.mark.parametrize("option", ["hard_negative_fraction=2", "image_size_px=8", "train=-1", "phantom_seed=1"])
+def test_a_phantom_that_cannot_be_made_or_is_another_is_refused(
+    option: str, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("phantom_cehnc", inputs, tmp_path / "runs") == 0  # makes the phantom
+    capsys.readouterr()
+    message = _run_fails("phantom_cehnc", inputs, tmp_path / "other", capsys, [f"{DATA}{option}"])
+    assert option.partition("=")[0].removeprefix("phantom_") in message
+
+
+def test_mixed_precision_trains_and_a_fused_optimizer_in_it_is_refused(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = "--trainer.precision=bf16-mixed"
+    assert run("roco_cehnc", inputs, tmp_path / "runs", [mixed]) == 0
+    assert "fused=false" in _run_fails("phantom_cehnc", inputs, tmp_path, capsys, [mixed])
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(

@@ -8,9 +8,11 @@ import pytest
 import torch
 import yaml
 
+from medzeroseg.errors import NonFiniteLossError
 from medzeroseg.main import main
 from medzeroseg.models import ImageTextModel
 from medzeroseg.tables import read_records
+from medzeroseg.tasks import ContrastiveTask
 from tests.helpers.fake_data import write_real_samples, write_roco
 from tests.helpers.fake_models import write_biomedclip_folder, write_pmc_clip_folder
 
@@ -75,7 +77,8 @@ def test_experiment_trains_and_writes_its_table(
     assert 0 <= record.metrics["i2t_top1"] <= 100
     assert record.published_row is not None
     table = json.loads((tmp_path / experiment / "tables" / "table1.json").read_text(encoding="utf-8"))
-    assert [row["gallery"] for row in table["rows"]] == [f"all {record.test_pairs}", "of 50"]
+    pairs = record.test_pairs
+    assert [row["gallery"] for row in table["rows"]] == [f"all {pairs}", f"of {min(50, pairs)}"]
     assert table["rows"][1]["published"] is not None
     seed = tmp_path / experiment / "seed_0"
     trained = not experiment.endswith("_pretrained")
@@ -102,22 +105,24 @@ def test_checkpoint_holds_loss_state_and_configuration_and_nothing_but_data(
     path = tmp_path / "phantom_cehnc" / "seed_0" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     assert checkpoint["config"]["model"]["init_args"]["loss"]["class_path"] == "medzeroseg.losses.CEHNCLoss"
-    lambdas = [value for key, value in checkpoint["state_dict"].items() if "lambda" in key]
-    assert lambdas
-    assert any(float(value) != 1.0 for value in lambdas)
+    start = checkpoint["config"]["model"]["init_args"]["loss"]["init_args"]
+    names = ("lambda_image_to_text", "lambda_text_to_image")
+    assert all(float(checkpoint["state_dict"][f"loss.{name}"]) != start[name] for name in names)
 
 
 def test_resume_ends_where_an_unbroken_run_ends(
     inputs: Path, tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project_root)
-    extra = ["--model.init_args.loss.init_args.lambda_update=adaptive", "--model.init_args.lr_schedule=null"]
-    two = "--trainer.max_epochs=2"
-    assert run("phantom_cehnc", inputs, tmp_path / "whole", [*extra, two]) == 0
-    assert run("phantom_cehnc", inputs, tmp_path / "broken", extra) == 0
+    extra = ["--model.init_args.loss.init_args.lambda_update=adaptive", "--trainer.max_epochs=2"]
+    assert run("phantom_cehnc", inputs, tmp_path / "whole", extra) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(ContrastiveTask, "on_train_epoch_start", _stop_in_the_second_epoch)
+        assert run("phantom_cehnc", inputs, tmp_path / "broken", extra) == 1
     folder = tmp_path / "broken" / "phantom_cehnc" / "seed_0"
-    (folder / "retrieval.json").unlink()  # as if it had been stopped before the test
-    assert run("phantom_cehnc", inputs, tmp_path / "broken", [*extra, two], ["--resume"]) == 0
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")  # a job that Slurm has started again resumes unasked
+    assert run("phantom_cehnc", inputs, tmp_path / "broken", extra) == 0
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
     checkpoints = [
         torch.load(root / "phantom_cehnc/seed_0/checkpoints/last.ckpt", weights_only=True)
         for root in (tmp_path / "whole", tmp_path / "broken")
@@ -128,6 +133,13 @@ def test_resume_ends_where_an_unbroken_run_ends(
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key]), key
     assert len(list((folder / "csv").iterdir())) == 2  # the rows of the first part are still there
+    assert not (folder.parent / "archive").exists()
+    assert [len(read_records(tmp_path / name)) for name in ("whole", "broken")] == [1, 1]
+
+
+def _stop_in_the_second_epoch(task: ContrastiveTask) -> None:
+    if task.current_epoch == 1:
+        raise NonFiniteLossError("stopped by the test")
 
 
 def test_a_finished_seed_is_not_resumed_and_a_new_run_archives_it(
@@ -142,6 +154,8 @@ def test_a_finished_seed_is_not_resumed_and_a_new_run_archives_it(
     assert run("phantom_infonce", inputs, tmp_path) == 0
     [archived] = (tmp_path / "phantom_infonce" / "archive").iterdir()
     assert (archived / "checkpoints" / "best.ckpt").stat().st_mtime_ns == written
+    table = json.loads((tmp_path / "phantom_infonce" / "tables" / "table1.json").read_text(encoding="utf-8"))
+    assert [row["seeds"] for row in table["rows"]] == [[0], [0]]  # one row a gallery; the archived run is no seed
     assert len(read_records(tmp_path)) == 1
 
 

@@ -137,7 +137,7 @@ def generate_roco(
         InputError: If the folder cannot be written, or holds something that is no phantom.
     """
     counts = dict(zip(SPLITS, (train, validation, test), strict=True))
-    _check_arguments(seed, counts, image_size_px, hard_negative_fraction, workers)
+    check_arguments(seed, counts, image_size_px, hard_negative_fraction, workers)
     start = time.monotonic()
     folder = Path(out).resolve()
     identity = {
@@ -174,9 +174,14 @@ def generate_roco(
         raise InputError(f"the phantom cannot be written to {folder}: {error}") from error
 
 
-def _check_arguments(
+def check_arguments(
     seed: int, counts: dict[str, int], image_size_px: int, hard_negative_fraction: float, workers: int | None
 ) -> None:
+    """Refuse parameters of `generate_roco` that are out of range.
+
+    Raises:
+        ValueError: Naming the parameter.
+    """
     for name, value in {"seed": seed, **counts, "workers": workers or 0}.items():
         if value < 0:
             raise ValueError(f"{name} must not be negative, got {value}")

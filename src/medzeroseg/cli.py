@@ -8,12 +8,14 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
 from medzeroseg.checkpoints import read_checkpoint
 from medzeroseg.config_errors import explain_parser_error
 from medzeroseg.errors import ConfigurationError
 from medzeroseg.files import require_writable, write_atomically
+from medzeroseg.run_folder import archive
 from medzeroseg.tasks import BaseTask
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
@@ -41,12 +43,16 @@ class ExperimentParser(LightningArgumentParser):
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes the fully resolved configuration to `config.yaml` in the run's folder, atomically."""
+    """Writes the fully resolved configuration to `config.yaml` in the run's folder, atomically.
+
+    What a model was trained with stays, whatever is done with it later.
+    """
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write it; Lightning calls this on rank 0 alone."""
-        text = self.parser.dump(self.config, skip_none=False)
-        write_atomically(Path(trainer.default_root_dir) / "config.yaml", text)
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        if stage == "fit" or not path.exists():
+            write_atomically(path, self.parser.dump(self.config, skip_none=False))
 
 
 class ExperimentCLI(LightningCLI):
@@ -55,6 +61,9 @@ class ExperimentCLI(LightningCLI):
     Args:
         args: Command line without the program's name, e.g. `["fit", "--config", "experiments/phantom_cehnc.yaml"]`.
     """
+
+    archives = True
+    """Whether a new fit moves an earlier run out of its folder."""
 
     def __init__(self, args: list[str]) -> None:
         # "omegaconf+" resolves ${...} once, after command-line overrides and across files; plain "omegaconf" resolves
@@ -102,13 +111,22 @@ class ExperimentCLI(LightningCLI):
             read_checkpoint(Path(checkpoint))
 
     def before_instantiate_classes(self) -> None:
-        """Refuse an unusable output folder before data and model are loaded.
+        """Make room for a new run, and refuse what cannot end well before data and model are loaded.
 
         Raises:
             OutputError: The run's folder cannot be written to.
+            ConfigurationError: A trained model is to be tested, but no checkpoint is named.
         """
         config = self.config[str(self.subcommand)]
-        require_writable(Path(config.trainer.default_root_dir))
+        folder = Path(config.trainer.default_root_dir)
+        if self.subcommand == "test" and not config.ckpt_path and config.trainer.max_epochs != 0:
+            raise ConfigurationError(
+                "test needs the checkpoint of a trained model, or it would test random weights: "
+                f"--ckpt_path={folder}/checkpoints/best.ckpt (`medzeroseg train` goes on to the test by itself)"
+            )
+        if self.subcommand == "fit" and self.archives and not config.ckpt_path and not config.trainer.fast_dev_run:
+            archive(folder)
+        rank_zero_only(require_writable)(folder)
         config.weights_only = True  # a checkpoint is data, never code
 
     def instantiate_classes(self) -> None:

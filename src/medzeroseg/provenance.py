@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+# Of a configuration: what differs between the seeds and the machines of one experiment
+_NO_SETTINGS = ("seed", "root", "num_workers", "phantom_workers", "pin_memory", "persistent_workers")
 _PACKAGES = ("torch", "lightning", "open_clip_torch", "timm", "torchmetrics", "monai")
 
 
@@ -31,14 +33,14 @@ def git_revision() -> str:
 
 def config_hash(config: dict[str, Any]) -> str:
     """Eight hex digits of a configuration, independent of the order of its keys and equal for all its seeds."""
-    text = json.dumps(_without_seeds(config), sort_keys=True, default=str)
+    text = json.dumps(_settings(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
 
 
-def _without_seeds(value: Any) -> Any:  # noqa: ANN401 - any plain value
+def _settings(value: Any) -> Any:  # noqa: ANN401 - any plain value
     if isinstance(value, dict):
-        return {key: _without_seeds(item) for key, item in value.items() if key != "seed"}
-    return [_without_seeds(item) for item in value] if isinstance(value, list) else value
+        return {key: _settings(item) for key, item in value.items() if key not in _NO_SETTINGS}
+    return [_settings(item) for item in value] if isinstance(value, list) else value
 
 
 def describe_environment(trainer: Trainer) -> dict[str, str]:
@@ -53,7 +55,7 @@ def describe_environment(trainer: Trainer) -> dict[str, str]:
         "machine": f"{accelerator}, {torch.get_num_threads()} threads",
         "world_size": str(trainer.world_size),
         "precision": str(trainer.precision),
-        "peak_memory_gib": f"{peak_gib:.2f}",
+        "peak_memory_main_process_gib": f"{peak_gib:.2f}",
     }
 
 

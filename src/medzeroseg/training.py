@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
+from medzeroseg.checkpoints import read_checkpoint
 from medzeroseg.cli import ExperimentCLI
-from medzeroseg.errors import ConfigurationError, OutputError
+from medzeroseg.errors import ConfigurationError
+from medzeroseg.run_folder import has_preemption_checkpoint, was_requeued
 from medzeroseg.tables import Table, build_table1, read_records, write_table
 from medzeroseg.tables.records import RECORD_NAME
 
 EXPERIMENTS = Path("experiments")
-ARCHIVE = "archive"
 _LOG_WIDTH = 120  # of a table that goes to a file
 
 
@@ -26,7 +26,7 @@ class _Finished(Exception):  # noqa: N818 - ends a seed, not a fault
 
 
 class TrainCLI(ExperimentCLI):
-    """`fit` that resumes or archives the run's folder first, and goes on to the test.
+    """`fit` that can go on from the run's last checkpoint, and that goes on to the test.
 
     Args:
         args: Command line of `fit`.
@@ -38,19 +38,22 @@ class TrainCLI(ExperimentCLI):
         super().__init__(["fit", *args])
 
     def before_instantiate_classes(self) -> None:
-        """Find the checkpoint to go on from, or make room for a new run."""
+        """Find the checkpoint to go on from: asked for, or because Slurm has started the job again."""
         config = self.config[str(self.subcommand)]
         folder = Path(config.trainer.default_root_dir)
         last = folder / "checkpoints" / "last.ckpt"
-        if not self.resume:
-            _archive(folder)
-        elif (folder / RECORD_NAME).is_file():
-            rank_zero_info(f"{folder} is finished; nothing to resume.")
-            raise _Finished
-        elif last.is_file():
-            config.ckpt_path = str(last)
-        else:
-            rank_zero_info(f"No checkpoint in {last.parent}; starting from the beginning.")
+        if self.resume or was_requeued():
+            self.archives = False
+            if (folder / RECORD_NAME).is_file():
+                rank_zero_info(f"{folder} is finished; nothing to resume.")
+                raise _Finished
+            if has_preemption_checkpoint(folder):
+                rank_zero_info(f"Going on from the checkpoint before the preemption in {folder}.")
+            elif last.is_file():
+                read_checkpoint(last)
+                config.ckpt_path = str(last)
+            else:
+                rank_zero_info(f"No checkpoint in {last.parent}; starting from the beginning.")
         super().before_instantiate_classes()
 
     def fit(
@@ -141,21 +144,6 @@ def merge_tables(runs: Path) -> int:
     write_table(table, runs / "tables")
     _show(table, runs / "tables")
     return 0
-
-
-@rank_zero_only
-def _archive(folder: Path) -> None:
-    """Move an earlier run out of the way: nothing already written is lost."""
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    when = datetime.fromtimestamp(folder.stat().st_mtime).strftime("%Y%m%d-%H%M%S-%f")
-    target = folder.parent / ARCHIVE / f"{folder.name}_{when}"
-    try:
-        target.parent.mkdir(exist_ok=True)
-        folder.rename(target)
-    except OSError as error:
-        raise OutputError(f"Cannot move the earlier run {folder} to {target}: {error.strerror}.") from error
-    rank_zero_info(f"The earlier run was moved to {target}.")
 
 
 @rank_zero_only

@@ -1,6 +1,7 @@
 """Table 1 from records: figures, statistics, formats, and what is refused."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -65,7 +66,7 @@ def test_mean_and_sample_deviation_over_seeds() -> None:
     assert row["Revision"] == "01234567*"
     published = "Published (i→t top-1, 2; t→i top-1, 2)"
     assert row[published] == "-"
-    assert _row(records, "phantom_cehnc", "of 50")[published].startswith("84.66±0.25, 94.93±0.23, 86.12")
+    assert _row(records, "phantom_cehnc", "of 2")[published].startswith("84.66±0.25, 94.93±0.23, 86.12")
 
 
 def test_rows_are_tested_against_the_cehnc_row_of_their_dataset_only() -> None:
@@ -83,6 +84,19 @@ def test_pairs_without_a_small_gallery_are_left_out_of_its_test() -> None:
     # the eight wrong pairs have small-gallery ranks 0 (not ranked) and 2
     assert [test.only_second for test in compare_top1([other], [cehnc], 2)] == [0]
     assert [test.only_second for test in compare_top1([other], [cehnc], 3)] == [8]
+
+
+def test_runs_of_another_configuration_are_another_row() -> None:
+    first, second = _record("phantom_cehnc", 0, [True] * 3, 10.0), _record("phantom_cehnc", 1, [True] * 3, 20.0)
+    table = build_table1([first, dataclasses.replace(second, config_hash="beef4567")])
+    assert sorted(row["seeds"] for row in table.values) == [[0], [0], [1], [1]]
+    assert all("±" not in row[3] for row in table.rows)
+
+
+def test_metrics_that_were_not_computed_leave_a_dash() -> None:
+    record = _record("phantom_cehnc", 0, [True] * 3)
+    fewer = {key: value for key, value in record.metrics.items() if "top5" not in key}
+    assert _row([dataclasses.replace(record, metrics=fewer)], "phantom_cehnc", "all 3")["i→t top-5"] == "-"
 
 
 def test_runs_on_different_cases_are_not_compared() -> None:

@@ -28,7 +28,8 @@ _NOTES = (
     "p: exact paired McNemar test of top-1 in that gallery against the dataset's CEHNC row on the same cases, i→t / "
     "t→i; with several seeds the largest p of theirs.",
     "Published: figures of the publication (ROCO; BiomedCLIP or the model named; 1,000 test pairs), not measured here. "
-    "It names no gallery; their height is plausible only in small ones, so they stand beside that row.",
+    "It names no gallery; their height is plausible only in small ones, so they stand beside that row. DHN-NCE's are "
+    "its authors' (arXiv 2403.20253, five runs, batches of 50).",
     "± is the sample standard deviation over seeds; a single figure is a single seed.",
 )
 
@@ -53,7 +54,7 @@ def build_table1(records: Sequence[RunRecord]) -> Table:
         The table; without rows if there are no records.
     """
     published = yaml.safe_load(_PUBLISHED.read_text(encoding="utf-8"))
-    ordered = sorted(records, key=lambda r: (r.dataset, r.experiment, r.seed))
+    ordered = sorted(records, key=lambda r: r.seed)
     columns = ["Dataset", "Model", "Gallery"]
     columns += [f"{arrow} top-{k}" for arrow in _DIRECTIONS.values() for k in _TOP_K]
     columns += [
@@ -72,12 +73,16 @@ def build_table1(records: Sequence[RunRecord]) -> Table:
         notes=list(_NOTES),
         screen_columns=_SCREEN,
     )
-    for (dataset, _), group in groupby(ordered, key=lambda r: (r.dataset, r.experiment)):
+    # Seeds of one configuration only: a run with other settings is another row, not another seed.
+    ordered.sort(key=_row_key)
+    for (dataset, *_), group in groupby(ordered, key=_row_key):
         runs = list(group)
         reference = [r for r in ordered if r.experiment == f"{dataset}{REFERENCE_SUFFIX}"]
         small = runs[0].small_gallery
-        sizes = "/".join(str(n) for n in sorted({run.test_pairs for run in runs}))
-        for gallery in (_Gallery(f"all {sizes}", "", (0, 1)), _Gallery(f"of {small}", f"_of{small}", (2, 3))):
+        pairs = runs[0].test_pairs
+        whole = _Gallery(f"all {pairs}", "", (0, 1))
+        parts = _Gallery(f"of {min(small, pairs)}", f"_of{small}", (2, 3))
+        for gallery in (whole, parts):
             _add_row(table, gallery, runs, reference, published.get(runs[0].published_row or "", {}))
     return table
 
@@ -117,7 +122,9 @@ def _add_row(
     tests = [] if is_reference else [compare_top1(runs, reference, column) for column in gallery.columns]
     p_values = [max(test.p_value for test in both) for both in tests if both]
     keys = [f"{direction}_top{k}" for direction in _DIRECTIONS for k in _TOP_K]
-    figures = {key: [run.metrics[f"{key}{gallery.suffix}"] for run in runs] for key in keys}
+    # an evaluator with other top_k leaves cells empty
+    named = {key: f"{key}{gallery.suffix}" for key in keys}
+    figures = {key: [run.metrics[name] for run in runs if name in run.metrics] for key, name in named.items()}
     beside = published if gallery.suffix else {}
     values: dict[str, Any] = {
         "dataset": first.dataset,
@@ -151,7 +158,13 @@ def _add_row(
     )
 
 
+def _row_key(record: RunRecord) -> tuple[str, str, str, int, int]:
+    return record.dataset, record.experiment, record.config_hash, record.test_pairs, record.small_gallery
+
+
 def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
     mean = f"{fmean(values):.2f}"
     return f"{mean} ± {stdev(values):.2f}" if len(values) > 1 else mean
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medzeroseg.checkpoints import require_same_architecture
-from medzeroseg.errors import NonFiniteLossError
+from medzeroseg.errors import ConfigurationError, NonFiniteLossError
 from medzeroseg.schedules import LRSchedule
 
 
@@ -38,8 +38,18 @@ class BaseTask(LightningModule):
         self.config: dict[str, Any] = {}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build optimizer and schedule for the length of this run."""
+        """Build optimizer and schedule for the length of this run.
+
+        Raises:
+            ConfigurationError: Gradients are to be clipped where a fused optimizer does not allow it.
+        """
         optimizer = self.optimizer(parameter_groups(self.named_parameters()))
+        mixed = "mixed" in str(self.trainer.precision)
+        if optimizer.defaults.get("fused") and mixed and self.trainer.gradient_clip_val:
+            raise ConfigurationError(
+                f"A fused optimizer cannot clip gradients in {self.trainer.precision}: "
+                "add --model.init_args.optimizer.init_args.fused=false"
+            )
         if self.lr_schedule is None:
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
@@ -62,9 +72,11 @@ class BaseTask(LightningModule):
         """
         if torch.isfinite(loss):
             return
+        stage = "training" if self.trainer.training else "validation"
         written = [getattr(callback, "best_model_path", "") for callback in self.trainer.checkpoint_callbacks]
         raise NonFiniteLossError(
-            f"The loss is {loss.item()} at epoch {self.current_epoch}, step {self.global_step}, batch {batch_idx}.\n"
+            f"The {stage} loss is {loss.item()} at epoch {self.current_epoch}, step {self.global_step}, "
+            f"batch {batch_idx}.\n"
             f"Cases of the batch: {', '.join(map(str, batch['case_id']))}\n"
             f"The checkpoints before it are untouched: {', '.join(filter(None, written)) or 'none was written yet'}\n"
             "Look at these cases, lower the learning rate, or train with --trainer.precision=32-true."

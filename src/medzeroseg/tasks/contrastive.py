@@ -90,12 +90,12 @@ class ContrastiveTask(BaseTask):
         """As `forward`, keeping the activations of at most `micro_batch_size` pairs."""
         size = self.micro_batch_size
         if size is None or size >= len(images):
-            return self(images, tokens)
+            return self.forward(images, tokens)
         # Not reentrant: the graph stays one, so that DDP sees each gradient once, when all parts have added to it.
         # The random state is restored, so that dropout is the same in both passes.
         parts = [
             checkpoint(self.model, *part, use_reentrant=False)
-            for part in zip(images.split(size), tokens.split(size), strict=True)
+            for part in zip(torch.split(images, size), torch.split(tokens, size), strict=True)
         ]
         embedded_images, embedded_texts, _ = zip(*parts, strict=True)
         return torch.cat(embedded_images), torch.cat(embedded_texts), self.model.logit_scale
@@ -115,6 +115,7 @@ class ContrastiveTask(BaseTask):
         images, texts, logit_scale = self(batch["image"], batch["tokens"])
         if len(images) > 1:  # a last batch of one pair has no negatives
             loss = self.loss(images, texts, logit_scale, text_ids=batch["text_id"])
+            self.require_finite(loss, batch, batch_idx)  # broken weights must not become the last checkpoint
             self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(images))
         return {"image_embeddings": images, "text_embeddings": texts}
 
