@@ -15,7 +15,7 @@ EXP     ?=
 SEEDS   ?= 0
 RESUME  ?=
 ARGS    ?=
-BENCH   ?= all
+BENCH   ?= losses
 RUNS    ?= runs
 
 .PHONY: help setup train tables dashboard phantom test test-slow check format bench lock clean

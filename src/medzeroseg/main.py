@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medzeroseg import __version__
 from medzeroseg.errors import MedZeroSegError
+from medzeroseg.experiments import find_experiment
 from medzeroseg.imaging.errors import InputError
 
 _LIGHTNING = {
@@ -53,9 +54,10 @@ def _dispatch(words: list[str]) -> int:
         words, overrides = words[:split], words[split + 1 :]
     args = _parser().parse_args(words)
     if args.command == "train":
+        configs = [find_experiment(name) for name in args.experiments]
         from medzeroseg.training import train
 
-        return train(args.experiments, seeds=args.seeds, resume=args.resume, overrides=overrides)
+        return train(configs, seeds=args.seeds, resume=args.resume, overrides=overrides)
     if args.command == "tables":
         from medzeroseg.training import merge_tables
 

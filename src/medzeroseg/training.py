@@ -17,7 +17,6 @@ from medzeroseg.run_folder import has_preemption_checkpoint, was_requeued
 from medzeroseg.tables import Table, build_table1, read_records, write_table
 from medzeroseg.tables.records import RECORD_NAME
 
-EXPERIMENTS = Path("experiments")
 _LOG_WIDTH = 120  # of a table that goes to a file
 
 
@@ -71,14 +70,14 @@ class TrainCLI(ExperimentCLI):
         self.trainer.test(model, datamodule=datamodule, ckpt_path=best or None, weights_only=True)
 
 
-def train(experiments: Sequence[str], *, seeds: Sequence[int], resume: bool, overrides: Sequence[str]) -> int:
+def train(configs: Sequence[Path], *, seeds: Sequence[int], resume: bool, overrides: Sequence[str]) -> int:
     """Run experiments one after another, each once per seed.
 
     An experiment with `trainer.max_epochs: 0` is an evaluation of a model as it is: the fit is left out.
     An earlier run of the same seed is moved to `<runs>/<experiment>/archive/`, unless it is resumed.
 
     Args:
-        experiments: Names of files in `experiments/`, or paths of YAML files.
+        configs: Paths of experiment files.
         seeds: Seeds, each a run of its own in `<runs>/<experiment>/seed_<n>`.
         resume: Go on from each seed's last checkpoint; a seed that was tested already is left alone.
         overrides: Options that override the experiment's.
@@ -89,7 +88,6 @@ def train(experiments: Sequence[str], *, seeds: Sequence[int], resume: bool, ove
     Raises:
         MedZeroSegError: With a message for a person.
     """
-    configs = [find_experiment(experiment) for experiment in experiments]
     folders = set()
     for config, seed in product(configs, seeds):
         try:
@@ -101,28 +99,6 @@ def train(experiments: Sequence[str], *, seeds: Sequence[int], resume: bool, ove
         # the test's callback has written it
         _show(build_table1(read_records(folder)), folder / "tables")
     return 0
-
-
-def find_experiment(name: str, folder: Path = EXPERIMENTS) -> Path:
-    """Path of an experiment's YAML file.
-
-    Args:
-        name: Name without `.yaml`, or a path.
-        folder: Where experiments lie.
-
-    Raises:
-        ConfigurationError: There is no such experiment; the known ones are listed.
-    """
-    path = Path(name)
-    if path.suffix in {".yaml", ".yml"} and path.is_file():
-        return path
-    path = folder / f"{name}.yaml"
-    if name and path.is_file():
-        return path
-    known = sorted(file.stem for file in folder.glob("*.yaml"))
-    problem = f"There is no experiment {name!r} in {folder.resolve()}." if name else "No experiment was named."
-    listed = "\n".join(f"  {stem}" for stem in known) or "  (none: run this from the root of the checkout)"
-    raise ConfigurationError(f"{problem} Known experiments:\n{listed}\nFor example: make train EXP=phantom_cehnc")
 
 
 def merge_tables(runs: Path) -> int:
