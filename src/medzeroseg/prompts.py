@@ -1,0 +1,159 @@
+"""Prompts as data: templates for each modality, synonyms for each structure, and their averaged text embeddings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import yaml
+from torch import Tensor
+from torch.nn import functional as F
+
+from medzeroseg.imaging.errors import InputError
+
+DEFAULT_PROMPTS = Path(__file__).with_name("prompts.yaml")
+ANY_MODALITY = "any"
+
+
+class TextEncoder(Protocol):
+    """What of an image-text model prompts need: `medzeroseg.models.ImageTextModel`."""
+
+    @property
+    def tokenizer(self) -> "TextTokenizer":
+        """Captions to token ids."""
+        ...
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Token ids (B, L) to normalised embeddings (B, D)."""
+        ...
+
+
+class TextTokenizer(Protocol):
+    """Captions to token ids, and their lengths."""
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens a text may have."""
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Captions to token ids (B, L)."""
+        ...
+
+    def token_lengths(self, texts: Sequence[str]) -> Tensor:
+        """Tokens of each caption before any cut."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is asked for one structure.
+
+    Attributes:
+        structure: Its name, as in tables and label maps.
+        texts: Sentences whose embeddings are averaged.
+        reveals_ground_truth: Whether the sentences say what only the reference of the case knows; Table 2 marks it.
+    """
+
+    structure: str
+    texts: tuple[str, ...]
+    reveals_ground_truth: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a prompt that says nothing.
+
+        Raises:
+            ValueError: There is no text, or one is blank.
+        """
+        if not self.texts or not all(text.strip() for text in self.texts):
+            raise ValueError(f"prompt for {self.structure!r}: every prompt needs words, got {list(self.texts)}")
+
+
+@dataclass(frozen=True)
+class PromptLibrary:
+    """Templates and synonyms.
+
+    Attributes:
+        templates: Modality -> sentences with `{}` for the structure; `any` serves the others.
+        structures: Structure -> other words for it.
+        reveals_ground_truth: Whether the file says of itself that its words come from the references.
+    """
+
+    templates: Mapping[str, Sequence[str]]
+    structures: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    reveals_ground_truth: bool = False
+
+    @classmethod
+    def load(cls, path: Path | str = DEFAULT_PROMPTS) -> "PromptLibrary":
+        """Read a YAML file of the form of `prompts.yaml`.
+
+        Raises:
+            InputError: The file is missing or has another form; says where.
+        """
+        path = Path(path)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: the prompts cannot be read ({error.strerror})") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: the prompts are no valid YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: prompts have the keys templates and structures; see {DEFAULT_PROMPTS.name}")
+        unknown = set(content) - {"templates", "structures", "reveals_ground_truth"}
+        if unknown:
+            raise InputError(f"{path}: unknown key {min(map(str, unknown))!r}")
+        templates = _lists(content.get("templates"), f"{path}: templates")
+        structures = _lists(content.get("structures") or {}, f"{path}: structures")
+        for modality, sentences in templates.items():
+            for sentence in sentences:
+                if sentence.count("{}") != 1:
+                    raise InputError(f"{path}: templates: {modality}: '{sentence}' needs one {{}} for the structure")
+        if not templates.get(ANY_MODALITY):
+            raise InputError(f"{path}: templates: '{ANY_MODALITY}' is missing; it serves the modalities not listed")
+        return cls(templates, structures, bool(content.get("reveals_ground_truth", False)))
+
+    def prompt(self, structure: str, modality: str = ANY_MODALITY) -> Prompt:
+        """Every word for the structure in every template of the modality.
+
+        Args:
+            structure: A structure's name, or any words of the user's.
+            modality: `cardiac MRI`, `abdominal CT`, ...; one without own templates uses those of `any`.
+        """
+        words = [structure, *self.structures.get(structure, ())]
+        sentences = self.templates.get(modality) or self.templates[ANY_MODALITY]
+        texts = (sentence.replace("{}", word) for word in words for sentence in sentences)
+        return Prompt(structure, tuple(dict.fromkeys(texts)), self.reveals_ground_truth)
+
+
+def embed_prompts(model: TextEncoder, prompts: Sequence[Prompt]) -> Tensor:
+    """Embed each prompt once: the normalised mean of its sentences' embeddings.
+
+    Args:
+        model: The image-text model.
+        prompts: P prompts.
+
+    Returns:
+        (P, D) float32, L2-normalised, without gradient, on the model's device.
+    """
+    texts = [text for prompt in prompts for text in prompt.texts]
+    device = next(iter(model.parameters())).device if isinstance(model, torch.nn.Module) else torch.device("cpu")
+    with torch.no_grad():
+        embedded = model.encode_text(model.tokenizer(texts).to(device)).float()
+    parts = torch.split(embedded, [len(prompt.texts) for prompt in prompts])
+    return F.normalize(torch.stack([part.mean(dim=0) for part in parts]), dim=-1)
+
+
+def cut_texts(model: TextEncoder, prompts: Sequence[Prompt]) -> list[str]:
+    """The sentences that are longer than the tokenizer's context, which would be cut without a word."""
+    texts = [text for prompt in prompts for text in prompt.texts]
+    lengths = model.tokenizer.token_lengths(texts).tolist()
+    return [text for text, length in zip(texts, lengths, strict=True) if length > model.tokenizer.context_length]
+
+
+def _lists(value: object, place: str) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict) or not all(isinstance(item, list | type(None)) for item in value.values()):
+        raise InputError(f"{place}: expected names with lists of texts")
+    if not all(isinstance(text, str) for item in value.values() for text in item or ()):
+        raise InputError(f"{place}: every entry of a list must be text (quote it)")
+    return {str(name): tuple(item or ()) for name, item in value.items()}

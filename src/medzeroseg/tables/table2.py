@@ -1,0 +1,190 @@
+"""Table 2: zero-shot segmentation by model and saliency method, beside baselines and the published figures."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import yaml
+
+from medzeroseg.tables.segmentation_records import CaseScore, MethodResult, SegmentationRecord, scores_of
+from medzeroseg.tables.writer import Table
+
+_PUBLISHED = Path(__file__).with_name("published_table2.yaml")
+_METRICS = {"iou": "IoU", "dsc": "DSC", "auc": "AUC", "pointing": "Pointing"}
+_SCREEN = ("Dataset", "Model", "Saliency", "IoU", "DSC", "DSC, present", "AUC", "Pointing", "Cases", "Time, min")
+_NOTES = (
+    "Percent, mean ± sample standard deviation over cases. A case is a volume (or a picture); its score is the mean "
+    "over its structures. With several seeds a case's score is first averaged over them.",
+    "DSC and IoU: a structure that is absent from a case and was segmented all the same counts 0; one that is absent "
+    "and was not found has no score and is counted under `absent, left empty`. `DSC, present` is the mean over the "
+    "structures that the case holds, the usual protocol for Synapse.",
+    "AUC: pixel ROC of the saliency map, 50 is chance. Pointing: share of the structure's slices whose brightest point "
+    "lies inside it.",
+    "Baselines: no image is understood; a method that does not beat them has found nothing.",
+    "Published: IoU, DSC, AUC of the publication, with its model, on the real dataset named; not measured here.",
+)
+
+
+def build_table2(records: Sequence[SegmentationRecord]) -> Table:
+    """Build Table 2 from finished runs: a row for each dataset, model and method.
+
+    Args:
+        records: Finished runs, of any experiments and datasets.
+
+    Returns:
+        The table; without rows if there are no records.
+    """
+    published = yaml.safe_load(_PUBLISHED.read_text(encoding="utf-8"))
+    table = Table(
+        name="table2",
+        caption="Table 2. Zero-shot segmentation from text, in percent.",
+        columns=[
+            *("Dataset", "Model", "Saliency", "IoU", "DSC", "DSC, present", "AUC", "Pointing", "Cases"),
+            *("Absent, left empty", "Absent, found", "Layer", "Labels used", "Time, min"),
+            *("Published (IoU, DSC, AUC)", "Seeds", "Revision", "Config"),
+        ],
+        rows=[],
+        notes=list(_NOTES),
+        screen_columns=_SCREEN,
+    )
+    for runs in _configurations(records):
+        for method in runs[0].methods:
+            key = f"{runs[0].published_row}/{method.method}"
+            _add_row(table, runs, method, published.get(key))
+    return table
+
+
+def build_structure_table(records: Sequence[SegmentationRecord]) -> Table:
+    """The same runs by structure: over the cases that hold it.
+
+    Args:
+        records: Finished runs.
+
+    Returns:
+        A table with a row for each dataset, model, method and structure.
+    """
+    table = Table(
+        name="table2_structures",
+        caption="Table 2 by structure, in percent, over the cases that hold it.",
+        columns=["Dataset", "Model", "Saliency", "Structure", *_METRICS.values(), "Cases", "Seeds"],
+        rows=[],
+        notes=["Mean ± sample standard deviation over cases; with several seeds a case is first averaged over them."],
+    )
+    for runs in _configurations(records):
+        for method in runs[0].methods:
+            scores = [score for run in runs for score in scores_of(run.scores, method.method)]
+            for structure in dict.fromkeys(score.structure for score in scores):
+                present = [s for s in scores if s.structure == structure and s.reference_voxels]
+                figures = {name: _by_case(present, name) for name in _METRICS}
+                first, seeds = runs[0], [run.seed for run in runs]
+                values: dict[str, Any] = {
+                    "dataset": first.dataset,
+                    "label": first.label,
+                    "experiment": first.experiment,
+                }
+                values |= {
+                    "method": method.method,
+                    "structure": structure,
+                    "cases": len(figures["dsc"]),
+                    "seeds": seeds,
+                }
+                table.values.append(values | {name: _summary(figure) for name, figure in figures.items()})
+                cells = [first.dataset, first.label, method.title, structure, *map(_spread, figures.values())]
+                table.rows.append([*cells, str(len(figures["dsc"])), ", ".join(map(str, seeds))])
+    return table
+
+
+def _configurations(records: Sequence[SegmentationRecord]) -> Iterable[list[SegmentationRecord]]:
+    def key(record: SegmentationRecord) -> tuple[str, str, str]:
+        return record.dataset, record.experiment, record.config_hash
+
+    # Seeds of one configuration only: a run with other settings is another row, not another seed.
+    for _, group in groupby(sorted(records, key=lambda record: (key(record), record.seed)), key=key):
+        yield list(group)
+
+
+def _add_row(
+    table: Table, runs: Sequence[SegmentationRecord], method: MethodResult, published: dict[str, Any] | None
+) -> None:
+    first = runs[0]
+    scores = [score for run in runs for score in scores_of(run.scores, method.method)]
+    present = [score for score in scores if score.reference_voxels]
+    absent = [score for score in scores if not score.reference_voxels]
+    found = sum(score.predicted_voxels > 0 for score in absent)
+    figures = {name: _by_case(scores, name) for name in _METRICS}
+    figures["dsc_present"] = _by_case(present, "dsc")
+    minutes = [m.minutes for run in runs for m in run.methods if m.method == method.method]
+    cases = len({score.case_id for score in scores})
+    labels = "yes" if method.labels_used else "no"
+    labels += ", prompts reveal ground truth" if method.reveals_ground_truth else ""
+    values: dict[str, Any] = {
+        "dataset": first.dataset,
+        "experiment": first.experiment,
+        "label": first.label,
+        "method": method.method,
+        "baseline": method.baseline,
+        "metrics": {name: _summary(figure) for name, figure in figures.items()},
+        "cases": cases,
+        "absent_left_empty": (len(absent) - found) / len(runs),
+        "absent_found": found / len(runs),
+        "layer": method.layer,
+        "labels_used": method.labels_used,
+        "reveals_ground_truth": method.reveals_ground_truth,
+        "minutes": minutes,
+        "published": published,
+        "seeds": [run.seed for run in runs],
+        "git_revisions": sorted({run.git_revision for run in runs}),
+        "config_hash": first.config_hash,
+        "environment": first.environment,
+    }
+    table.values.append(values)
+    table.rows.append(
+        [
+            first.dataset,
+            first.label,
+            f"{method.title} (baseline)" if method.baseline else method.title,
+            *(_spread(figures[name]) for name in ("iou", "dsc", "dsc_present", "auc", "pointing")),
+            str(cases),
+            f"{values['absent_left_empty']:g}",
+            f"{values['absent_found']:g}",
+            method.layer,
+            labels,
+            f"{fmean(minutes):.2f}",
+            _published(published),
+            ", ".join(map(str, values["seeds"])),
+            ", ".join(r[:8] + ("*" if r.endswith("-dirty") else "") for r in values["git_revisions"]),
+            first.config_hash,
+        ]
+    )
+
+
+def _by_case(scores: Iterable[CaseScore], name: str) -> list[float]:
+    """Mean of each case's defined values of a metric; a case without any is left out."""
+    of_case: dict[str, list[float]] = defaultdict(list)
+    for score in scores:
+        value: float = getattr(score, name)
+        if not math.isnan(value):
+            of_case[score.case_id].append(value)
+    return [fmean(values) for values in of_case.values()]
+
+
+def _summary(values: Sequence[float]) -> dict[str, float | None]:
+    mean = 100 * fmean(values) if values else None
+    return {"mean": mean, "std": 100 * stdev(values) if len(values) > 1 else None}
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    mean = f"{100 * fmean(values):.2f}"
+    return f"{mean} ± {100 * stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def _published(entry: dict[str, Any] | None) -> str:
+    if entry is None:
+        return "-"
+    return ", ".join(f"{entry[name][0]:.2f}±{entry[name][1]:.2f}" for name in ("iou", "dsc", "auc"))
