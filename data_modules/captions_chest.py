@@ -2,16 +2,12 @@
 
 import random
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
+from data_modules.covid_qu_ex_files import Diagnosis
 from data_modules.label_measures import Mask, bucket, centre, direction, enumerate_words
-
-Diagnosis = Literal["COVID-19", "Non-COVID", "Normal"]
-DIAGNOSES: tuple[Diagnosis, ...] = ("COVID-19", "Non-COVID", "Normal")
-"""COVID-QU-Ex's classes; "Non-COVID" is viral or bacterial pneumonia of another cause, without an outline."""
 
 # Limits that cut the 700 training images of the real COVID-QU-Ex sample into groups of useful size
 # (constants).

@@ -1,12 +1,14 @@
 """Labelled cases: a volume or a picture, its label map, and what a data module says about them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from medzeroseg.imaging import InputError
 
 BACKGROUND = 0
 """The label of what is not outlined, in every dataset."""
@@ -72,6 +74,35 @@ class SegmentationCase:
     patient: str
     source: CaseSource
     facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCheck:
+    """Tells whether label ids are a dataset's.
+
+    Attributes:
+        names: Label id to the structure's name, for the dataset's ids but `BACKGROUND` and `IGNORE`.
+    """
+
+    names: Mapping[int, str]
+
+    def __call__(self, source: CaseSource, labels: Iterable[int]) -> None:
+        """Refuse ids that the dataset does not have.
+
+        Args:
+            source: Where they were found; its last files are named.
+            labels: The ids found.
+
+        Raises:
+            InputError: Names file and ids.
+        """
+        unknown = sorted(set(labels) - self.names.keys() - {BACKGROUND, IGNORE})
+        if unknown:
+            known = ", ".join(f"{label} {name}" for label, name in self.names.items())
+            raise InputError(
+                f"{source.files[-1]}: the label map holds {', '.join(map(str, unknown[:5]))}, which the dataset does "
+                f"not have; its labels are {known}"
+            )
 
 
 @dataclass

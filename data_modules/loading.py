@@ -1,12 +1,43 @@
 """Shuffling and loading that depend on the seed and the epoch alone."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from data_modules.pairs import ImageTextDataset, ImageTextItem, stable_hash
+from data_modules.seeding import stable_hash
+
+Item_co = TypeVar("Item_co", covariant=True)
+
+
+class EpochDataset(Dataset[Item_co]):
+    """A dataset of known length whose augmentation is seeded from (`seed`, epoch, the item's own name)."""
+
+    def __init__(self, seed: int = 0) -> None:
+        """Start at epoch 0.
+
+        Args:
+            seed: Seed of the augmentation's random numbers.
+        """
+        self.seed = seed
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        # In shared memory, so that workers which live on (`persistent_workers`) see it change.
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that seeds the augmentation."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that seeds the augmentation, in this process and in its workers."""
+        self._epoch.fill_(epoch)
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Count the items."""
 
 
 class EpochRandomSampler(RandomSampler):
@@ -16,7 +47,7 @@ class EpochRandomSampler(RandomSampler):
     place, which it does with shuffling because this is a `RandomSampler`.
     """
 
-    def __init__(self, dataset: ImageTextDataset, seed: int) -> None:
+    def __init__(self, dataset: EpochDataset[Any], seed: int) -> None:
         """Shuffle a dataset.
 
         Args:
@@ -37,7 +68,7 @@ class EpochRandomSampler(RandomSampler):
         yield from torch.randperm(self.num_samples, generator=generator).tolist()
 
 
-class EpochDataLoader(DataLoader[ImageTextItem]):
+class EpochDataLoader(DataLoader[Item_co]):
     """A training loader that tells its dataset the sampler's epoch, which seeds the augmentation.
 
     An epoch starts with its first batch, not with `iter`: when a run is resumed, Lightning calls `iter`
@@ -45,7 +76,7 @@ class EpochDataLoader(DataLoader[ImageTextItem]):
     epoch's order.
     """
 
-    dataset: ImageTextDataset
+    dataset: EpochDataset[Item_co]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator can wait
         """Give the batches of an epoch; sampler and workers are told before the first item is read."""

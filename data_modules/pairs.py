@@ -1,9 +1,7 @@
 """Image-text pairs: the record, the dataset over records, and the collation into batches."""
 
-import hashlib
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
@@ -12,12 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from data_modules.loading import EpochDataset
+from data_modules.seeding import seeded as seeded
+from data_modules.seeding import stable_hash as stable_hash
 from medzeroseg.imaging import InputError, read_picture
 
 ImageTransform = Callable[[Image.Image], Tensor]
-"""The model's preprocessing: a PIL picture (mode RGB) to a float tensor (3, H, W)."""
+"""The model's preprocessing: a PIL picture (mode RGB or L) to a float tensor (3, H, W)."""
 Tokenizer = Callable[[list[str]], Tensor]
 """B captions to token ids, shape (B, L), int64."""
 
@@ -26,7 +26,7 @@ class ImageSource(Protocol):
     """Where the picture of a pair comes from; light enough to be copied to every worker process."""
 
     def read(self) -> Image.Image:
-        """Decode the picture, mode RGB; raises `InputError` naming the file when that fails."""
+        """Decode the picture, mode RGB or L; raises `InputError` naming the file when that fails."""
         ...
 
 
@@ -37,8 +37,8 @@ class PictureFile:
     path: Path
 
     def read(self) -> Image.Image:
-        """Decode the file, mode RGB."""
-        return read_picture(self.path)
+        """Decode the file, mode RGB, or L where it is grey."""
+        return read_picture(self.path, keep_grey=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class SquareResize:
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float().div_(255)
 
 
-class ImageTextDataset(Dataset[ImageTextItem]):
+class ImageTextDataset(EpochDataset[ImageTextItem]):
     """Image-text pairs read from records on demand.
 
     The transform's random numbers are seeded from (`seed`, epoch, case id): an item's augmentation is the
@@ -93,23 +93,11 @@ class ImageTextDataset(Dataset[ImageTextItem]):
             transform: Preprocessing of each picture.
             seed: Seed of the transform's random numbers.
         """
+        super().__init__(seed)
         self.records = list(records)
         self.transform = transform
-        self.seed = seed
         numbers: dict[str, int] = {}
         self.text_ids = [numbers.setdefault(record.caption, len(numbers)) for record in self.records]
-        self._epoch = torch.zeros((), dtype=torch.int64)
-        # In shared memory, so that workers which live on (`persistent_workers`) see it change.
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that seeds the augmentation."""
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that seeds the augmentation, in this process and in its workers."""
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -133,7 +121,9 @@ class ImageTextDataset(Dataset[ImageTextItem]):
             picture = record.source.read()
         except InputError as error:
             raise InputError(f"case {record.case_id}: {error}") from error
-        with seeded(f"{self.seed}/{self.epoch}/{record.case_id}"):
+        # Seeding three generators takes half a millisecond: not for a transform that says it draws nothing.
+        draws = getattr(self.transform, "is_random", True)
+        with seeded(f"{self.seed}/{self.epoch}/{record.case_id}") if draws else nullcontext():
             image = self.transform(picture)
         return {
             "image": image,
@@ -178,27 +168,3 @@ class ImageTextCollate:
         if self.tokenizer is not None:
             batch["tokens"] = self.tokenizer(texts)
         return batch
-
-
-def stable_hash(text: str) -> int:
-    """Map a text to an integer in [0, 2**63), the same on every machine and in every run (unlike `hash`)."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
-
-@contextmanager
-def seeded(key: str) -> Iterator[None]:
-    """Seed torch's, NumPy's and Python's global generators from a text, and put them back afterwards.
-
-    Image transforms draw from any of the three (torchvision from torch, timm from Python).
-    """
-    value = stable_hash(key)
-    torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    torch.default_generator.manual_seed(value)
-    np.random.seed(value % 2**32)
-    random.seed(value)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(torch_state)
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from data_modules.phantom import generate_roco
-from data_modules.phantom.roco import check_arguments
-from data_modules.phantom.storage import read_manifest
+from data_modules.phantom.generation import check_workers, generate_for_reading
+from data_modules.phantom.roco import RocoLayout
 from data_modules.roco import ROCODataModule
-from medzeroseg.imaging import InputError
 
 
 class PhantomROCODataModule(ROCODataModule):
@@ -44,11 +42,8 @@ class PhantomROCODataModule(ROCODataModule):
             **options: Passed on.
         """
         super().__init__(root, image_size_px=image_size_px, **options)
-        self.phantom_seed = phantom_seed
-        self.sizes = {"train": train, "validation": validation, "test": test}
-        self.hard_negative_fraction = hard_negative_fraction
-        self.phantom_workers = phantom_workers
-        check_arguments(phantom_seed, self.sizes, image_size_px, hard_negative_fraction, phantom_workers)
+        self.layout = RocoLayout(phantom_seed, train, validation, test, image_size_px, hard_negative_fraction)
+        self.phantom_workers = check_workers(phantom_workers, "phantom_workers")
 
     def prepare_data(self) -> None:
         """Generate the phantom where it is absent; Lightning calls this in one process a node.
@@ -56,30 +51,4 @@ class PhantomROCODataModule(ROCODataModule):
         Raises:
             InputError: Another phantom is there, which another run may be reading, or something that is none.
         """
-        wanted = {
-            "seed": self.phantom_seed,
-            **self.sizes,
-            "image_size_px": self.image_size_px,
-            "hard_negative_fraction": self.hard_negative_fraction,
-        }
-        found = (read_manifest(self.root) or {}).get("parameters", wanted)
-        if found != wanted:
-            differences = [
-                f"{key} is {found.get(key)} there, {value} wanted"
-                for key, value in wanted.items()
-                if found.get(key) != value
-            ]
-            raise InputError(
-                f"{self.root} holds a phantom made with other parameters ({'; '.join(differences)}), which another run "
-                "may be reading. Give this one a root of its own: --data.init_args.root=data/another_phantom"
-            )
-        generate_roco(
-            self.root,
-            seed=self.phantom_seed,
-            train=self.sizes["train"],
-            validation=self.sizes["validation"],
-            test=self.sizes["test"],
-            image_size_px=self.image_size_px,
-            hard_negative_fraction=self.hard_negative_fraction,
-            workers=self.phantom_workers,
-        )
+        generate_for_reading(self.layout, self.root, self.phantom_workers)

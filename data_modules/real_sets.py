@@ -1,34 +1,34 @@
-"""Finds the images of each labelled real set, its split by patient, and a caption from the labels."""
+"""Finds the images of each labelled real set, its split by patient, and a caption from the labels.
+
+Files, splits and pixels are those of the sets' own data modules; here slices are named and captioned.
+"""
 
 import random
-import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from pathlib import Path
 
 import numpy as np
 
-from data_modules.base import Split
+from data_modules.acdc import ACDCDataModule
 from data_modules.captions_cardiac import LEFT_VENTRICLE, MYOCARDIUM, cardiac_caption, cardiac_facts
-from data_modules.captions_chest import DIAGNOSES, Diagnosis, chest_caption, chest_facts
+from data_modules.captions_chest import chest_caption, chest_facts
 from data_modules.captions_ct import CtFacts, ct_caption, ct_facts
-from data_modules.label_measures import Mask, bucket
-from data_modules.label_sources import (
-    H5Slice,
-    NiftiSlice,
-    StretchedPicture,
-    axial_slice,
-    read_h5,
-    read_mask,
-    read_nifti,
-)
-from data_modules.pairs import ImageSource, PictureFile, stable_hash
+from data_modules.case_sources import ArrayFiles, MaskFiles, PictureWithMasks, VolumePair, VolumeWithMasks
+from data_modules.cases import CaseSource
+from data_modules.covid_qu_ex_files import Diagnosis, find_part, find_xrays, held_out_of_train
+from data_modules.label_measures import bucket
+from data_modules.label_sources import CaseSlice, read_case
+from data_modules.listing import list_folder
+from data_modules.pairs import ImageSource, PictureFile
+from data_modules.splits import Split
+from data_modules.sunnybrook import find_slices
 from medzeroseg.imaging import ABDOMEN_WINDOW_HU, InputError
 
 NO_STRUCTURE = "slices in which nothing is outlined"
+_LUNGS, _INFECTION = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,106 +52,78 @@ SetFinder = Callable[[Path, Split, Counter[str]], list[LabelledImage]]
 """(folder of the set, split, counts of what is left out and why) to the images of the split."""
 
 
-def hold_out(patients: Iterable[str], share: float, name: str) -> set[str]:
-    """Choose patients to keep out of training, by a rule that needs no stored list.
-
-    A patient's number is the hash of the set's name and the patient's id; the lowest share is held out, one
-    at least.
-    """
-    ordered = sorted(set(patients), key=lambda patient: (stable_hash(f"{name}/{patient}"), patient))
-    return set(ordered[: ceil(share * len(ordered))])
-
-
 def find_acdc_h5(folder: Path, split: Split, skipped: Counter[str]) -> list[LabelledImage]:
     """Find ACDC's slices in the SSL4MIS form; a fifth of the training patients is the validation split.
 
     Raises:
-        InputError: A list or a listed file is missing, a name is not understood, or a patient is in both
-        lists.
+        InputError: A list or a listed file is missing, a name is not understood, a volume cannot be read, or a patient
+            is in both lists.
     """
-    train = [_acdc_name(folder, name, r"_slice_(\d+)") for name in _read_list(folder / "train_slices.list")]
-    test = [_acdc_name(folder, name, "()") for name in _read_list(folder / "test.list")]
-    both = {patient for patient, *_ in train} & {patient for patient, *_ in test}
+    module = ACDCDataModule(folder, split="lists")
+    index = {part: module.index_split(part) for part in ("train", "val", "test")}
+    patients = {part: {case.patient for case in found.cases} for part, found in index.items()}
+    both = (patients["train"] | patients["val"]) & patients["test"]
     if both:
         raise InputError(f"{folder}: {', '.join(sorted(both))} in train_slices.list and in test.list")
-    slices: list[tuple[str, str, int, int, H5Slice]] = []
+    skipped.update(index[split].skipped)
+    cases = index[split].cases
     if split == "test":
-        for patient, frame, _, path in test:
-            count = len(read_h5(path)["label"])
-            slices += [(patient, frame, i, count, H5Slice(path, i)) for i in range(count)]
-    else:
-        counts: dict[tuple[str, str], int] = defaultdict(int)
-        for patient, frame, number, _ in train:
-            counts[patient, frame] = max(counts[patient, frame], number)
-        validation = hold_out((patient for patient, *_ in train), 0.2, "acdc_h5")
-        for patient, frame, number, path in sorted(train, key=lambda item: item[:3]):
-            if (patient in validation) == (split == "val"):
-                slices.append((patient, frame, number - 1, counts[patient, frame], H5Slice(path)))
+        # In the order of the list, which numbers the test pairs.
+        listed = (folder / "test.list").read_text(encoding="utf-8-sig").split()
+        names = [name.removesuffix(".h5").partition("_slice_")[0] for name in listed]
+        cases.sort(key=lambda case: names.index(case.case_id))
     images = []
-    for patient, frame, index, count, source in slices:
-        # The SSL4MIS form numbers the frames: the first is end-diastole. Slices run from base to apex.
-        phase = "end-diastole" if frame == "frame01" else "end-systole"
-        level = bucket((index + 0.5) / count, (1 / 3, 2 / 3), ("basal", "mid-ventricular", "apical"))
-        caption = partial(_acdc_caption, source, phase, level)
-        case_id = f"acdc_h5/{patient}_{frame}_slice_{index + 1:02d}"
-        images.append(LabelledImage(case_id, f"acdc_h5/{patient}", source, caption))
+    for case in cases:
+        slices = _acdc_slices(case.source)
+        count = max(number for number, _ in slices)
+        for number, source in slices:
+            # Slices run from base to apex.
+            level = bucket((number - 0.5) / count, (1 / 3, 2 / 3), ("basal", "mid-ventricular", "apical"))
+            caption = partial(_acdc_caption, source, case.facts.get("phase"), level)
+            case_id = f"acdc_h5/{case.case_id}_slice_{number:02d}"
+            images.append(LabelledImage(case_id, f"acdc_h5/{case.patient}", source, caption))
     return images
 
 
-def _acdc_caption(source: H5Slice, phase: str, level: str, rng: random.Random) -> str | None:
+def _acdc_slices(source: CaseSource) -> list[tuple[int, CaseSlice]]:
+    """Number a case's slices, from 1; a slice with a file of its own is read from it alone."""
+    numbers = [path.stem.partition("_slice_")[2] for path in source.files]
+    if all(numbers):
+        return [
+            (int(number), CaseSlice(ArrayFiles((path,)))) for number, path in zip(numbers, source.files, strict=True)
+        ]
+    return [(index + 1, CaseSlice(source, index)) for index in range(len(read_case(source).image))]
+
+
+def _acdc_caption(source: CaseSlice, phase: str | None, level: str, rng: random.Random) -> str | None:
     facts = cardiac_facts(source.read_label(), phase=phase, level=level)
     return None if facts is None else cardiac_caption(facts, rng)
 
 
-def _acdc_name(folder: Path, name: str, ending: str) -> tuple[str, str, int, Path]:
-    match = re.fullmatch(rf"(patient\d+)_(frame\d+){ending}(?:\.h5)?", name)
-    if match is None:
-        raise InputError(
-            f"{folder}: '{name}' is no name of the SSL4MIS form; train_slices.list holds names like "
-            "patient003_frame01_slice_1, test.list like patient028_frame01"
-        )
-    file = f"{name.removesuffix('.h5')}.h5"
-    slices = folder / "data" / "slices" / file
-    return match[1], match[2], int(match[3] or 0), slices if slices.is_file() else folder / "data" / file
-
-
-def _read_list(path: Path) -> list[str]:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; it lists the images of a split, one a line")
-    return path.read_text(encoding="utf-8").split()
-
-
 def find_sunnybrook(folder: Path, split: Split, skipped: Counter[str]) -> list[LabelledImage]:
-    """Find Sunnybrook's slices; a fifth of the patients tests, 15 % of the others validates (our rule).
+    """Find Sunnybrook's slices, those without an epicardium, too.
 
     Raises:
         InputError: A folder is missing.
     """
-    names = _list_pictures(folder / "images")
-    inner, outer = _list_pictures(folder / "i_labels"), _list_pictures(folder / "o_labels")
-    patients = {name: name.split("-IM-")[0] for name in names}
-    test = hold_out(patients.values(), 0.2, "sunnybrook")
-    validation = hold_out(set(patients.values()) - test, 0.15, "sunnybrook")
     images = []
-    for name in sorted(names):
-        patient = patients[name]
-        if split != ("test" if patient in test else "val" if patient in validation else "train"):
-            continue
-        if name not in inner:
-            skipped["images without a label"] += 1
-            continue
-        caption = partial(_sunnybrook_caption, inner[name], outer.get(name))
-        case_id = f"sunnybrook/{name.removesuffix('.png').removesuffix('.dcm')}"
-        images.append(LabelledImage(case_id, f"sunnybrook/{patient}", StretchedPicture(names[name]), caption))
+    for one in find_slices(folder, split, skipped):
+        # The epicardium is outlined in part of the images: elsewhere the myocardium is unknown, not absent, and the
+        # caption says nothing of it.
+        masks: MaskFiles = ((one.endocardium, LEFT_VENTRICLE),)
+        if one.epicardium is not None:
+            masks = ((one.epicardium, MYOCARDIUM), *masks)
+        source = CaseSlice(PictureWithMasks(one.image, masks))
+        images.append(
+            LabelledImage(
+                f"sunnybrook/{one.name}", f"sunnybrook/{one.patient}", source, partial(_sunnybrook_caption, source)
+            )
+        )
     return images
 
 
-def _sunnybrook_caption(endocardium: Path, epicardium: Path | None, rng: random.Random) -> str | None:
-    cavity = read_mask(endocardium)
-    # The epicardium is outlined in part of the images: elsewhere the myocardium is unknown, not absent.
-    ventricle = cavity if epicardium is None else read_mask(epicardium)
-    label = np.where(cavity, LEFT_VENTRICLE, np.where(ventricle, MYOCARDIUM, 0))
-    facts = cardiac_facts(label, right_ventricle_labelled=False)
+def _sunnybrook_caption(source: CaseSlice, rng: random.Random) -> str | None:
+    facts = cardiac_facts(source.read_label(), right_ventricle_labelled=False)
     return None if facts is None else cardiac_caption(facts, rng)
 
 
@@ -163,28 +135,24 @@ def find_covid_qu_ex(folder: Path, split: Split, skipped: Counter[str]) -> list[
     Raises:
         InputError: A folder is missing.
     """
-    part = folder / "Infection Segmentation Data"
-    part = part / part.name if (part / part.name).is_dir() else part
+    top = find_part(folder, "infection") / ("Val" if split == "test" else "Train")
+    xrays = find_xrays(top, "infection", skipped)
+    if split != "test":
+        held = held_out_of_train(xrays)
+        xrays = [xray for xray in xrays if ((xray.diagnosis, xray.name) in held) == (split == "val")]
     images = []
-    for diagnosis in DIAGNOSES:
-        top = part / ("Val" if split == "test" else "Train") / diagnosis
-        pictures = _list_pictures(top / "images")
-        lungs, infections = _list_pictures(top / "lung masks"), _list_pictures(top / "infection masks")
-        validation = hold_out(pictures, 0.15, f"covid_qu_ex/{diagnosis}")
-        for name in sorted(pictures):
-            if split != "test" and (name in validation) != (split == "val"):
-                continue
-            if name not in lungs or name not in infections:
-                skipped["images without a mask"] += 1
-                continue
-            caption = partial(_covid_caption, diagnosis, lungs[name], infections[name])
-            case_id = f"covid_qu_ex/{top.parent.name}/{diagnosis}/{name.removesuffix('.png')}"
-            images.append(LabelledImage(case_id, case_id, PictureFile(pictures[name]), caption))
+    for xray in xrays:
+        masks = [(xray.lungs, _LUNGS), *([] if xray.infection is None else [(xray.infection, _INFECTION)])]
+        labels = CaseSlice(PictureWithMasks(xray.image, tuple(masks)))
+        case_id = f"covid_qu_ex/{top.name}/{xray.diagnosis}/{xray.name}"
+        caption = partial(_covid_caption, xray.diagnosis, labels)
+        images.append(LabelledImage(case_id, case_id, PictureFile(xray.image), caption))
     return images
 
 
-def _covid_caption(diagnosis: Diagnosis, lungs: Path, infection: Path, rng: random.Random) -> str | None:
-    facts = chest_facts(diagnosis, read_mask(lungs), read_mask(infection))
+def _covid_caption(diagnosis: Diagnosis, labels: CaseSlice, rng: random.Random) -> str | None:
+    label = labels.read_label()
+    facts = chest_facts(diagnosis, np.isin(label, (_LUNGS, _INFECTION)), label == _INFECTION)
     return None if facts is None else chest_caption(facts, rng)
 
 
@@ -198,26 +166,22 @@ def find_totalsegmentator_ct(folder: Path, split: Split, skipped: Counter[str]) 
     """
     if split != "train":
         return []
-    scan = folder / "ct.nii.gz"
-    volume, affine = read_nifti(scan)
-    organs: dict[str, Mask] = {}
-    for path in sorted((folder / "organs").glob("*.nii.gz")):
-        mask, mask_affine = read_nifti(path)
-        if mask.shape != volume.shape or not np.allclose(mask_affine, affine, atol=1e-3):
-            raise InputError(f"{path}: shape or affine is not that of {scan}")
-        organs[organ_name(path.name.removesuffix(".nii.gz"))] = mask > 0
-    if not organs:
-        raise InputError(f"{folder / 'organs'}: no organ masks (*.nii.gz)")
-    last = volume.shape[2] - 1
-    pixel_area_mm2 = float(np.linalg.norm(np.cross(affine[:3, 0], affine[:3, 1])))
+    scan, organs = folder / "ct.nii.gz", folder / "organs"
+    files = [organs / name for name in list_folder(organs) if name.endswith(".nii.gz")]
+    if not files:
+        raise InputError(f"{organs}: no organ masks (*.nii.gz)")
+    names = {label: organ_name(path.name.removesuffix(".nii.gz")) for label, path in enumerate(files, start=1)}
+    arrays = read_case(VolumeWithMasks(scan, tuple(zip(files, names, strict=True)), view="axial"))
+    if arrays.mask is None or arrays.spacing_mm is None:
+        raise InputError(f"{scan}: the file does not say how large its voxels are")
+    pixel_area_mm2 = arrays.spacing_mm[1] * arrays.spacing_mm[2]
+    last = len(arrays.mask) - 1
+    picture = VolumePair(scan, view="axial")
     images = []
-    for index in range(last + 1):
-        facts = ct_facts(
-            {name: axial_slice(mask, index) for name, mask in organs.items()},
-            index / max(last, 1),
-            pixel_area_mm2,
-        )
-        source = NiftiSlice(scan, index, ABDOMEN_WINDOW_HU)
+    for index, label in enumerate(arrays.mask):
+        masks = {name: label == label_id for label_id, name in names.items()}
+        facts = ct_facts(masks, index / max(last, 1), pixel_area_mm2)
+        source = CaseSlice(picture, index, ABDOMEN_WINDOW_HU)
         patient = "totalsegmentator_ct/ct"
         images.append(LabelledImage(f"{patient}_slice_{index + 1:02d}", patient, source, partial(_ct_caption, facts)))
     return images
@@ -233,12 +197,6 @@ def organ_name(file_stem: str) -> str:
     if words[-1] in ("left", "right"):
         words = [words[-1], *words[:-1]]
     return " ".join(words)
-
-
-def _list_pictures(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
-    return {path.name: path for path in folder.iterdir() if path.suffix.lower() == ".png"}
 
 
 SETS: dict[str, SetFinder] = {

@@ -1,20 +1,17 @@
 """ROCO version 1: radiology figures of open-access articles with their captions."""
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from data_modules.base import BadInput, ImageTextDataModule, Split, SplitIndex
+from data_modules.captioned_images import count_unpaired, list_images
 from data_modules.pairs import ImageTextRecord, PictureFile
 from data_modules.roco_text import most_common_terms, read_captions, read_terms
-from data_modules.screening import some
 from medzeroseg.imaging import InputError
 
 Subset = Literal["radiology", "non-radiology", "both"]
 
 _FOLDER_OF_SPLIT: dict[Split, str] = {"train": "train", "val": "validation", "test": "test"}
-# Later ones win, so that the owners' own .jpg is used where a copy holds several forms of one image.
-_SUFFIXES = (".png", ".jpeg", ".jpg")
 
 HOW_TO_GET = (
     "ROCO is obtained from the ROCO repository of its owners (razorx89/roco-dataset): the captions and a "
@@ -89,7 +86,7 @@ class ROCODataModule(ImageTextDataModule):
         """Summarise the splits, and name the commonest keywords of the training or else the first split."""
         summary = super().describe()
         subset = "radiology" if self.subset == "both" else self.subset
-        for split in self.datasets:
+        for split in (name for name in _FOLDER_OF_SPLIT if name in self.datasets):
             path = self._folder(split, subset) / "keywords.txt"
             if path.is_file():
                 words = most_common_terms(read_terms(path), 8)
@@ -112,39 +109,13 @@ class ROCODataModule(ImageTextDataModule):
         if absent:
             raise InputError(f"{self.title}: {folder} lacks {' and '.join(absent)}. {HOW_TO_GET}")
         captions = read_captions(folder / "captions.txt")
-        images = _images_by_id(folder / "images")
-        without_image = [image_id for image_id in captions.texts if image_id not in images]
-        if without_image and (self.missing == "error" or len(without_image) == len(captions.texts)):
-            advice = "fetch them" if self.missing == "skip" else "fetch them, or leave them out with missing=skip"
-            raise InputError(
-                f"{self.title}: {len(without_image):,} of {len(captions.texts):,} captions in {folder} have "
-                f"no image in {folder / 'images'} ({some(without_image)}); {advice}. {HOW_TO_GET}"
-            )
+        images = list_images(folder / "images")
+        counts = count_unpaired(self.title, captions.texts, images, self.missing, HOW_TO_GET)
+        counts["repeated captions of one id"] = len(captions.repeated)
         index.records += [
-            ImageTextRecord(prefix + image_id, text, PictureFile(images[image_id]))
+            ImageTextRecord(prefix + image_id, text, PictureFile(images.files[image_id]))
             for image_id, text in captions.texts.items()
-            if image_id in images
+            if image_id in images.files
         ]
-        counts = {
-            "captions without an image": len(without_image),
-            "images without a caption": len(images.keys() - captions.texts.keys()),
-            "repeated captions of one id": len(captions.repeated),
-        }
         for reason, count in counts.items():
             index.skipped[reason] = index.skipped.get(reason, 0) + count
-
-
-def _images_by_id(folder: Path) -> dict[str, Path]:
-    """List a folder of images once, without asking the file system about each file."""
-    found: dict[str, tuple[int, str]] = {}
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror})") from error
-    for name in names:
-        stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a Path each would take most of the time
-        rank = _SUFFIXES.index(suffix.lower()) if suffix.lower() in _SUFFIXES else -1
-        if rank >= 0 and (stem not in found or found[stem][0] < rank):
-            found[stem] = (rank, name)
-    return {stem: folder / name for stem, (_, name) in found.items()}

@@ -1,8 +1,9 @@
-"""Synthetic image-text pairs with known truth: cardiac MRI, abdominal CT and chest X-ray from a seed.
+"""Synthetic pictures and volumes with known truth: cardiac MRI, abdominal CT and chest X-ray from a seed.
 
 An anatomy (`anatomy`, `cardiac`, `abdomen`, `chest`) draws a scene and its label map from facts, a language
-(`captions`, `*_language`) says them, `items` puts both together for a place in the data set, and `roco`
-writes the result in ROCO v1's layout.
+(`captions`, `*_language`) says them, `items` puts both together for a place in the data set. A layout (`roco`,
+`acdc`, `synapse`, `covid_qu_ex`) says which files that makes, and `generation` gets them on disk. Abdominal volumes
+have solids of their own (`abdomen_volume` and the modules it uses); the other layouts use the scenes of ROCO.
 """
 
 from data_modules.phantom.anatomy import Anatomy, Factor, Facts, Scene, Structure

@@ -46,6 +46,16 @@ ENHANCEMENT_HU: dict[str, dict[str, float]] = {
 
 STEATOSIS_HU = -62.0
 
+NOISE_HU = {"none": 9.0, "noise": 38.0}
+"""Standard deviation of the noise by artefact."""
+
+
+def scan(image: FloatImage, streams: Streams, noise_hu: float) -> FloatImage:
+    """Return a slice in HU under the point spread and the correlated noise of CT, shape `(H, W)`."""
+    grid = make_grid(image.shape[0])
+    image = blur(image, grid, 0.0085)
+    return image + correlated_noise(streams("noise"), grid, noise_hu, 0.010)
+
 
 @dataclass(frozen=True, eq=False)
 class _Slice:
@@ -139,10 +149,7 @@ class AbdomenCT(Anatomy):
 
     def acquire(self, scene: Scene, streams: Streams) -> LabelImage:
         """Apply point spread and correlated noise, then the abdominal window (see `Anatomy.acquire`)."""
-        grid = make_grid(scene.image.shape[0])
-        sigma = 38.0 if scene.facts["artefact"] == "noise" else 9.0
-        image = blur(scene.image, grid, 0.0085)
-        image = image + correlated_noise(streams("noise"), grid, sigma, 0.010)
+        image = scan(scene.image, streams, NOISE_HU["noise" if scene.facts["artefact"] == "noise" else "none"])
         low, high = WINDOW_HU
         return np.asarray(np.clip((image - low) * (255 / (high - low)), 0, 255), np.uint8)
 

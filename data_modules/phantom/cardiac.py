@@ -29,6 +29,9 @@ FAT, MUSCLE, LUNG, BLOOD, MYOCARDIUM, FLUID, SCAR = 0.80, 0.30, 0.05, 0.88, 0.24
 LEVEL_HEIGHT = {"basal": 0.0, "mid-ventricular": 0.45, "apical": 1.0}
 """Where the named levels lie between the base (0) and the apex (1)."""
 
+CONTRACTION = 0.60
+"""Radius of the cavity at end-systole over that at end-diastole in a heart that works well."""
+
 SCAR_DIRECTION_RAD = {"lateral": 0.0, "inferior": np.pi / 2, "septal": np.pi, "anterior": -np.pi / 2}
 
 
@@ -49,7 +52,7 @@ class HeartShape:
     septum_x: float | None
 
 
-def heart_shape(facts: Facts, streams: Streams, height: float) -> HeartShape:
+def heart_shape(facts: Facts, streams: Streams, height: float, contraction: float = CONTRACTION) -> HeartShape:
     """Return the ventricles at a height between the base (0) and the apex (1).
 
     The area of the myocardium is kept from diastole to systole, so the wall thickens as the cavity shrinks.
@@ -64,7 +67,7 @@ def heart_shape(facts: Facts, streams: Streams, height: float) -> HeartShape:
     outer = radius + wall
     if facts["phase"] == "end-systole":
         area = outer**2 - radius**2
-        radius, width = 0.60 * radius, 0.60 * width
+        radius, width = contraction * radius, contraction * width
         outer = float(np.sqrt(radius**2 + area))
     cavity = random_blob(rng, centre_x, centre_y, radius, radius, wobble=0.035)
     epicardium = Blob(cavity.x, cavity.y, cavity.rx, cavity.ry, cavity.tilt_rad, cavity.wobble).grown(outer - radius)
@@ -116,7 +119,14 @@ class CardiacMRI(Anatomy):
         Factor("artefact", {"none": 3, "ghosting": 1, "noise": 1}, "none", changes_labels=False, contrasts=False),
     )
 
-    def draw(self, facts: Facts, streams: Streams, size_px: int, height: float | None = None) -> Scene:
+    def draw(
+        self,
+        facts: Facts,
+        streams: Streams,
+        size_px: int,
+        height: float | None = None,
+        contraction: float = CONTRACTION,
+    ) -> Scene:
         """Draw a slice (see `Anatomy.draw`).
 
         Args:
@@ -125,16 +135,23 @@ class CardiacMRI(Anatomy):
             size_px: Width and height.
             height: Position between the base (0) and the apex (1); that of the named level when not given. A
                 stack of slices is one patient drawn at several heights.
+            contraction: Radius of the cavities at end-systole over that at end-diastole.
         """
         grid = make_grid(size_px)
         canvas = Canvas(grid, 0.015)
         self._draw_thorax(canvas, facts, streams)
         height = LEVEL_HEIGHT[facts["level"]] if height is None else height
-        self._draw_heart(canvas, facts, streams, heart_shape(facts, streams, height))
+        self._draw_heart(canvas, facts, streams, heart_shape(facts, streams, height, contraction))
         return Scene(canvas.image, canvas.labels, dict(facts))
 
     def acquire(self, scene: Scene, streams: Streams) -> LabelImage:
-        """Apply point spread, motion, shading and Rician noise (see `Anatomy.acquire`)."""
+        """Apply what `receive` does, and a window (see `Anatomy.acquire`)."""
+        image = self.receive(scene, streams)
+        scale = np.float32(streams("window").uniform(215, 250))
+        return np.asarray(np.clip(image * scale, 0, 255), np.uint8)
+
+    def receive(self, scene: Scene, streams: Streams) -> FloatImage:
+        """Return the signal under point spread, motion, shading and Rician noise, shape `(H, W)`."""
         grid = make_grid(scene.image.shape[0])
         artefact = scene.facts["artefact"]
         image = blur(scene.image, grid, 0.0085)
@@ -142,9 +159,7 @@ class CardiacMRI(Anatomy):
             shift = float(streams("ghosts").uniform(0.2, 0.32))
             image = ghosts(image, grid, shift, 0.20)
         image = image * bias_field(streams("bias"), grid, 0.14)
-        image = rician(streams("noise"), image, 0.095 if artefact == "noise" else 0.02)
-        scale = np.float32(streams("window").uniform(215, 250))
-        return np.asarray(np.clip(image * scale, 0, 255), np.uint8)
+        return rician(streams("noise"), image, 0.095 if artefact == "noise" else 0.02)
 
     def _draw_thorax(self, canvas: Canvas, facts: Facts, streams: Streams) -> None:
         grid = canvas.grid

@@ -39,3 +39,20 @@ class Streams:
         """Return the generator of `name`, in its initial state."""
         seed = cast(SeedSequence, _DigestSeed(f"{self.words} {name}"))  # the stubs omit the abstract base
         return np.random.Generator(np.random.PCG64(seed))
+
+
+@dataclass(frozen=True)
+class SliceStreams(Streams):
+    """The streams of one slice of a volume: what varies from slice to slice is its own, the rest is shared.
+
+    Args:
+        place: Which slice.
+        own: Names of the generators that every slice has for itself, such as that of the noise.
+    """
+
+    place: int = 0
+    own: frozenset[str] = frozenset({"noise"})
+
+    def __call__(self, name: str) -> np.random.Generator:
+        """Return the generator of `name`, in its initial state."""
+        return super().__call__(f"{name} {self.place}" if name in self.own else name)

@@ -1,53 +1,27 @@
 """The phantom in the layout of ROCO v1, so that one reader serves real and synthetic data."""
 
-import hashlib
 import json
-import logging
-import multiprocessing
-import os
 import re
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from data_modules.phantom.generation import Generated, generate
 from data_modules.phantom.items import (
     MODALITIES,
     SPLITS,
-    Item,
     ItemPlace,
     encode_jpeg,
     encode_label_map,
     make_item,
 )
+from data_modules.phantom.layout import Layout, Made
 from data_modules.phantom.roco_text import LICENCES_HEADER, TEXT_FILES, item_texts
-from data_modules.phantom.storage import (
-    Lock,
-    complete_manifest,
-    inventory_digest,
-    publish,
-    refuse_foreign,
-    work_folder,
-    write_manifest,
-)
-from medzeroseg.imaging.errors import InputError
 
-GENERATOR_VERSION = 1
 _SPLIT = rf"({'|'.join(SPLITS)})"
 _TEXT = rf"({'|'.join(re.escape(name) for name in TEXT_FILES)})"
-_OWN_FILES = re.compile(
-    rf"data/{_SPLIT}/(non-)?radiology/(images/ROCO_\d+\.jpg|{_TEXT})"
-    rf"|ground_truth/{_SPLIT}/(masks/ROCO_\d+\.png|structures\.json)"
-)
-_CHUNK_ITEMS = 64
-_FEW_ITEMS = 300  # below this, starting worker processes takes longer than the work
-_MAX_WORKERS = 8
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,22 +48,100 @@ class PhantomReport:
 
 
 @dataclass(frozen=True)
-class _Chunk:
-    """Consecutive items of a split, the work of one task of a worker process."""
+class ItemRecord:
+    """The text of one item and the truth about it."""
 
-    root: str
-    places: tuple[ItemPlace, ...]
-    size_px: int
+    case_id: str
+    split: str
+    paired: bool
+    text: dict[str, str]
+    truth: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Record:
-    """The text of one item and the digests of its files."""
+class RocoLayout(Layout[ItemPlace, ItemRecord]):
+    """ROCO v1 with ground truth beside it (see `generate_roco` for the tree and the parameters).
 
-    case_id: str
-    text: dict[str, str]
-    truth: dict[str, Any]
-    files: dict[str, tuple[str, int]]
+    Args:
+        train: Number of training items.
+        validation: Number of validation items.
+        test: Number of test items.
+        image_size_px: Width and height of the images, at least 32.
+        hard_negative_fraction: Share of the items, 0 to 1, in pairs of one patient.
+
+    Raises:
+        ValueError: If a parameter is out of its range.
+    """
+
+    name: ClassVar[str] = "roco"
+    version: ClassVar[int] = 1
+    own_files: ClassVar[re.Pattern[str]] = re.compile(
+        rf"data/{_SPLIT}/(non-)?radiology/(images/ROCO_\d+\.jpg|{_TEXT})"
+        rf"|ground_truth/{_SPLIT}/(masks/ROCO_\d+\.png|structures\.json)"
+    )
+    chunk_jobs: ClassVar[int] = 64
+    few_jobs: ClassVar[int] = 300
+
+    train: int = 4000
+    validation: int = 500
+    test: int = 1000
+    image_size_px: int = 128
+    hard_negative_fraction: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuse parameters out of their range."""
+        super().__post_init__()
+        if self.image_size_px < 32:
+            raise ValueError(f"image_size_px must be at least 32 (structures vanish below), got {self.image_size_px}")
+        if not 0 <= self.hard_negative_fraction <= 1:
+            raise ValueError(f"hard_negative_fraction must lie in [0, 1], got {self.hard_negative_fraction}")
+
+    def folders(self) -> list[str]:
+        """See `Layout.folders`."""
+        pictures = [f"data/{split}/{kind}/images" for split in SPLITS for kind in ("radiology", "non-radiology")]
+        return pictures + [f"ground_truth/{split}/masks" for split in SPLITS]
+
+    def jobs(self) -> list[ItemPlace]:
+        """The places of all items."""
+        sizes = {split: getattr(self, split) for split in SPLITS}
+        return [
+            ItemPlace(self.seed, split, index, size, self.hard_negative_fraction)
+            for split, size in sizes.items()
+            for index in range(size)
+        ]
+
+    def size_of(self, job: ItemPlace) -> int:
+        """One item."""
+        return 1
+
+    def make(self, job: ItemPlace) -> Made[ItemRecord]:
+        """Draw and describe one item."""
+        item = make_item(job, self.image_size_px)
+        truth = {
+            "modality": item.modality,
+            "group": job.group_id,
+            "contrast": item.contrast,
+            "facts": item.facts,
+            "caption": asdict(item.caption),
+            "areas_px": item.areas_px,
+        }
+        files = {
+            f"data/{job.split}/radiology/images/{job.case_id}.jpg": encode_jpeg(item.image),
+            f"ground_truth/{job.split}/masks/{job.case_id}.png": encode_label_map(item.labels),
+        }
+        return Made(files, ItemRecord(job.case_id, job.split, job.paired, item_texts(item), truth))
+
+    def finish(self, records: list[ItemRecord]) -> tuple[Mapping[str, bytes], dict[str, Any]]:
+        """Write the text files; count pairs and repeated captions."""
+        files: dict[str, bytes] = {}
+        items, paired, duplicates = {}, {}, {}
+        for split in SPLITS:
+            own = [record for record in records if record.split == split]
+            files |= {path: text.encode("utf-8") for path, text in _split_texts(split, own).items()}
+            captions = Counter(record.text["captions.txt"].split("\t", 1)[1] for record in own)
+            items[split], paired[split] = len(own), sum(record.paired for record in own)
+            duplicates[split] = 1 - len(captions) / len(own) if own else 0.0
+        return files, {"items": items, "paired_items": paired, "duplicate_captions": duplicates}
 
 
 def generate_roco(
@@ -136,184 +188,25 @@ def generate_roco(
         ValueError: If an argument is out of its range.
         InputError: If the folder cannot be written, or holds something that is no phantom.
     """
-    counts = dict(zip(SPLITS, (train, validation, test), strict=True))
-    check_arguments(seed, counts, image_size_px, hard_negative_fraction, workers)
-    start = time.monotonic()
-    folder = Path(out).resolve()
-    identity = {
-        "version": GENERATOR_VERSION,
-        "sources_sha256": _sources_digest(),
-        "parameters": {
-            "seed": seed,
-            **counts,
-            "image_size_px": image_size_px,
-            "hard_negative_fraction": hard_negative_fraction,
-        },
-    }
-
-    def is_complete() -> bool:
-        return complete_manifest(folder, identity, _OWN_FILES) is not None
-
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = Lock(folder)
-        while True:
-            manifest = complete_manifest(folder, identity, _OWN_FILES)
-            if manifest is not None:
-                return _report(folder, manifest, created=False, start=start)
-            refuse_foreign(folder, _OWN_FILES)
-            with lock.hold() as held:
-                if not held or is_complete():
-                    continue
-                _log.info("generating a phantom of %d items in %s", sum(counts.values()), folder)
-                with work_folder(folder) as work:
-                    manifest = _write(work, identity, workers, on_progress)
-                    created = publish(work, folder, is_complete)
-                return _report(folder, manifest, created=created, start=start)
-    except OSError as error:
-        raise InputError(f"the phantom cannot be written to {folder}: {error}") from error
+    layout = RocoLayout(seed, train, validation, test, image_size_px, hard_negative_fraction)
+    return roco_report(generate(layout, out, workers=workers, on_progress=on_progress))
 
 
-def check_arguments(
-    seed: int, counts: dict[str, int], image_size_px: int, hard_negative_fraction: float, workers: int | None
-) -> None:
-    """Refuse parameters of `generate_roco` that are out of range.
-
-    Raises:
-        ValueError: Naming the parameter.
-    """
-    for name, value in {"seed": seed, **counts, "workers": workers or 0}.items():
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
-    if image_size_px < 32:
-        raise ValueError(f"image_size_px must be at least 32 (structures vanish below), got {image_size_px}")
-    if not 0 <= hard_negative_fraction <= 1:
-        raise ValueError(f"hard_negative_fraction must lie in [0, 1], got {hard_negative_fraction}")
-
-
-@lru_cache(maxsize=1)
-def _sources_digest() -> str:
-    """Digest of this package's code: another code may draw other pictures, so its phantoms are made anew."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _report(folder: Path, manifest: dict[str, Any], *, created: bool, start: float) -> PhantomReport:
+def roco_report(generated: Generated) -> PhantomReport:
+    """Return what the manifest of a phantom in ROCO's layout says."""
+    manifest = generated.manifest
     return PhantomReport(
-        out=folder,
-        created=created,
+        out=generated.out,
+        created=generated.created,
         items=manifest["items"],
         paired_items=manifest["paired_items"],
         duplicate_captions=manifest["duplicate_captions"],
         content_sha256=manifest["content_sha256"],
-        wall_s=time.monotonic() - start,
+        wall_s=generated.wall_s,
     )
 
 
-def _write(
-    root: Path, identity: dict[str, Any], workers: int | None, on_progress: Callable[[int], None] | None
-) -> dict[str, Any]:
-    parameters = identity["parameters"]
-    files: dict[str, tuple[str, int]] = {}
-    items, paired, duplicates = {}, {}, {}
-    chunks = []
-    for split in SPLITS:
-        for kind in ("radiology", "non-radiology"):
-            (root / "data" / split / kind / "images").mkdir(parents=True)
-        (root / "ground_truth" / split / "masks").mkdir(parents=True)
-        fixed = (parameters["seed"], split)
-        places = [
-            ItemPlace(*fixed, i, parameters[split], parameters["hard_negative_fraction"])
-            for i in range(parameters[split])
-        ]
-        items[split], paired[split] = len(places), sum(place.paired for place in places)
-        chunks += [
-            _Chunk(str(root), tuple(places[i : i + _CHUNK_ITEMS]), parameters["image_size_px"])
-            for i in range(0, len(places), _CHUNK_ITEMS)
-        ]
-    records: dict[str, list[_Record]] = {split: [] for split in SPLITS}
-    for chunk, done in zip(chunks, _run(chunks, workers), strict=True):
-        records[chunk.places[0].split] += done
-        if on_progress is not None:
-            on_progress(len(done))
-    for split in SPLITS:
-        for record in records[split]:
-            files.update(record.files)
-        for path, text in _split_texts(split, records[split]).items():
-            data = text.encode("utf-8")
-            (root / path).write_bytes(data)
-            files[path] = (hashlib.sha256(data).hexdigest(), len(data))
-        captions = Counter(record.text["captions.txt"].split("\t", 1)[1] for record in records[split])
-        duplicates[split] = 1 - len(captions) / items[split] if items[split] else 0.0
-    content = "".join(f"{path} {digest}\n" for path, (digest, _) in sorted(files.items()))
-    manifest = {
-        **identity,
-        "items": items,
-        "paired_items": paired,
-        "duplicate_captions": duplicates,
-        "content_sha256": hashlib.sha256(content.encode()).hexdigest(),
-        "inventory_sha256": inventory_digest({path: size for path, (_, size) in files.items()}),
-    }
-    write_manifest(root, manifest)
-    return manifest
-
-
-def _run(chunks: list[_Chunk], workers: int | None) -> Iterator[list[_Record]]:
-    if workers is None:
-        few = sum(len(chunk.places) for chunk in chunks) < _FEW_ITEMS
-        workers = 0 if few else min(len(os.sched_getaffinity(0)), _MAX_WORKERS)
-    if workers == 0:
-        yield from map(_write_chunk, chunks)
-        return
-    # Spawned, not forked: the caller may have threads and a GPU context.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
-        try:
-            yield from pool.map(_write_chunk, chunks)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed; it would otherwise wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _write_chunk(chunk: _Chunk) -> list[_Record]:
-    return [_write_item(Path(chunk.root), make_item(place, chunk.size_px)) for place in chunk.places]
-
-
-def _write_item(root: Path, item: Item) -> _Record:
-    case_id, split = item.place.case_id, item.place.split
-    contents = {
-        f"data/{split}/radiology/images/{case_id}.jpg": encode_jpeg(item.image),
-        f"ground_truth/{split}/masks/{case_id}.png": encode_label_map(item.labels),
-    }
-    for path, data in contents.items():
-        (root / path).write_bytes(data)
-    files = {path: (hashlib.sha256(data).hexdigest(), len(data)) for path, data in contents.items()}
-    truth = {
-        "modality": item.modality,
-        "group": item.place.group_id,
-        "contrast": item.contrast,
-        "facts": item.facts,
-        "caption": asdict(item.caption),
-        "areas_px": item.areas_px,
-    }
-    return _Record(case_id, item_texts(item), truth, files)
-
-
-def _split_texts(split: str, records: list[_Record]) -> dict[str, str]:
+def _split_texts(split: str, records: list[ItemRecord]) -> dict[str, str]:
     texts = {}
     for name in TEXT_FILES:
         header = LICENCES_HEADER if name == "licences.txt" else ""

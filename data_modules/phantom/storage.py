@@ -27,6 +27,8 @@ HEARTBEAT_S = 1.0
 STALE_AFTER_S = 30.0
 _POLL_S = 0.1
 _MARK = ".partial-"
+CACHE_FOLDER = ".medzeroseg_cache"
+"""What a data module decoded from the phantom; it goes with the phantom."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -80,14 +82,18 @@ def refuse_foreign(folder: Path, own: re.Pattern[str]) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for the phantom with --out")
-    if not any(folder.iterdir()):
+    if all(path.name == CACHE_FOLDER for path in folder.iterdir()):
         return
     if not (folder / MANIFEST_NAME).is_file() or _is_of_another_tool(folder / MANIFEST_NAME):
         raise InputError(
             f"{folder} is not empty and is no phantom (it has no {MANIFEST_NAME} of ours), so it is "
             "left as it is; give another folder with --out, or empty this one"
         )
-    foreign = sorted(path for path, _ in _walk(folder, "") if path != MANIFEST_NAME and not own.fullmatch(path))
+    foreign = sorted(
+        path
+        for path, _ in _walk(folder, "")
+        if path != MANIFEST_NAME and not path.startswith(f"{CACHE_FOLDER}/") and not own.fullmatch(path)
+    )
     if foreign:
         raise InputError(
             f"{folder} would have to be generated anew, but it also holds {', '.join(foreign[:5])}"

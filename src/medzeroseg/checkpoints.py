@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medzeroseg.errors import CheckpointError
 
@@ -71,3 +71,19 @@ def require_same_architecture(checkpoint: Mapping[str, Any], state: Mapping[str,
         lines.append(f"It was made with model: {model}")
     lines.append("Use the experiment file that made it, or start without --ckpt_path / RESUME=1.")
     raise CheckpointError("\n".join(lines))
+
+
+def load_model_weights(model: nn.Module, checkpoint: Mapping[str, Any], prefix: str = "model.") -> None:
+    """Give a model the weights that a task trained it to.
+
+    Args:
+        model: The model, built as the run built it.
+        checkpoint: From `read_checkpoint`; the task's other weights (loss, metrics) are left out.
+        prefix: What the task calls the model.
+
+    Raises:
+        CheckpointError: The checkpoint is another architecture's.
+    """
+    weights = {key[len(prefix) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)}
+    require_same_architecture({**checkpoint, "state_dict": weights}, model.state_dict())
+    model.load_state_dict(weights)

@@ -8,6 +8,7 @@ from pathlib import Path
 from medzeroseg import __version__
 from medzeroseg.errors import MedZeroSegError
 from medzeroseg.experiments import find_experiment
+from medzeroseg.files import write_atomically
 from medzeroseg.imaging.errors import InputError
 
 _LIGHTNING = {
@@ -62,6 +63,10 @@ def _dispatch(words: list[str]) -> int:
         from medzeroseg.training import merge_tables
 
         return merge_tables(args.runs)
+    if args.command == "data":
+        from data_modules.check import run_check
+
+        return run_check(args, write_atomically)
     from data_modules.phantom import run_phantom
 
     return run_phantom(args)
@@ -88,10 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     tables.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
     for name, text in _LIGHTNING.items():
         commands.add_parser(name, help=text, add_help=False)
-    phantom = commands.add_parser("phantom", help="write the synthetic dataset in ROCO's layout")
+    phantom = commands.add_parser("phantom", help="write a synthetic dataset, in the layout of a real one")
     from data_modules.phantom import add_phantom_arguments
 
     add_phantom_arguments(phantom)
+    data = commands.add_parser("data", help="check a dataset before it is trained on")
+    data_commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    from data_modules.check import add_check_arguments
+
+    add_check_arguments(data_commands.add_parser("check", help="read every file and tell what would break training"))
     return parser
 
 

@@ -14,8 +14,7 @@ from medzeroseg.checkpoints import read_checkpoint
 from medzeroseg.cli import ExperimentCLI
 from medzeroseg.errors import ConfigurationError
 from medzeroseg.run_folder import has_preemption_checkpoint, was_requeued
-from medzeroseg.tables import Table, build_table1, read_records, write_table
-from medzeroseg.tables.records import RECORD_NAME
+from medzeroseg.tables import Table, build_tables, is_finished, write_table
 
 _LOG_WIDTH = 120  # of a table that goes to a file
 
@@ -43,7 +42,7 @@ class TrainCLI(ExperimentCLI):
         last = folder / "checkpoints" / "last.ckpt"
         if self.resume or was_requeued():
             self.archives = False
-            if (folder / RECORD_NAME).is_file():
+            if is_finished(folder):
                 rank_zero_info(f"{folder} is finished; nothing to resume.")
                 raise _Finished
             if has_preemption_checkpoint(folder):
@@ -96,8 +95,8 @@ def train(configs: Sequence[Path], *, seeds: Sequence[int], resume: bool, overri
             continue
         folders.add(Path(cli.trainer.default_root_dir).parent)
     for folder in sorted(folders):
-        # the test's callback has written it
-        _show(build_table1(read_records(folder)), folder / "tables")
+        for table in build_tables(folder):  # the test's callback has written them
+            _show(table, folder / "tables")
     return 0
 
 
@@ -113,12 +112,12 @@ def merge_tables(runs: Path) -> int:
     Raises:
         ConfigurationError: There is no finished run.
     """
-    records = read_records(runs)
-    if not records:
+    tables = build_tables(runs)
+    if not tables:
         raise ConfigurationError(f"No finished run under {runs.resolve()}. Start with: make train EXP=phantom_cehnc")
-    table = build_table1(records)
-    write_table(table, runs / "tables")
-    _show(table, runs / "tables")
+    for table in tables:
+        write_table(table, runs / "tables")
+        _show(table, runs / "tables")
     return 0
 
 

@@ -22,10 +22,9 @@ from data_modules.pairs import (
     ImageTextRecord,
     PictureFile,
     SquareResize,
-    seeded,
-    stable_hash,
 )
 from data_modules.screening import select_by_hash
+from data_modules.seeding import seeded, stable_hash
 from medzeroseg.imaging import InputError
 from tests.helpers.loading import error_of
 

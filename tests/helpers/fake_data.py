@@ -162,12 +162,20 @@ def chest_masks(size: int, rng: np.random.Generator) -> tuple[Grey, Grey]:
     return (right | left) * np.uint8(255), (right & (y > 0.5)) * np.uint8(255)
 
 
-def write_covid_qu_ex(folder: Path, *, seed: int = 0, count: int = 4, doubled: bool = True) -> Path:
-    """Write the infection part of COVID-QU-Ex, `count` X-rays a class and split."""
+def write_covid_qu_ex(
+    folder: Path,
+    *,
+    seed: int = 0,
+    count: int = 4,
+    doubled: bool = True,
+    splits: tuple[str, ...] = ("Train", "Val"),
+    part_name: str = "Infection Segmentation Data",
+) -> Path:
+    """Write a part of COVID-QU-Ex, `count` X-rays a class and split; the lung part has no infection masks."""
     rng = np.random.default_rng(seed)
-    part = folder / "Infection Segmentation Data"
+    part = folder / part_name
     part = part / part.name if doubled else part
-    for split in ("Train", "Val"):
+    for split in splits:
         for diagnosis, name in (
             ("COVID-19", "covid_{}"),
             ("Non-COVID", "non_COVID ({})"),
@@ -178,11 +186,12 @@ def write_covid_qu_ex(folder: Path, *, seed: int = 0, count: int = 4, doubled: b
                 if diagnosis != "COVID-19":
                     infection = np.zeros_like(infection)
                 image = np.where(lungs > 0, 60, 160) + infection // 4 + rng.integers(0, 20, lungs.shape)
-                file = f"{name.format(index + 10 * (split == 'Val'))}.png"
+                file = f"{name.format(index + 10 * splits.index(split))}.png"
                 top = part / split / diagnosis
                 _write_png(top / "images" / file, image.astype(np.uint8))
                 _write_png(top / "lung masks" / file, lungs)
-                _write_png(top / "infection masks" / file, infection)
+                if part_name.startswith("Infection"):
+                    _write_png(top / "infection masks" / file, infection)
     return folder
 
 

@@ -4,6 +4,16 @@ from medzeroseg.callbacks.embedding_writer import EmbeddingWriter
 from medzeroseg.callbacks.pair_sheet import PairSheet
 from medzeroseg.callbacks.retrieval import RetrievalEvaluator
 from medzeroseg.callbacks.retrieval_table import RetrievalTable
+from medzeroseg.callbacks.segmentation import SegmentationEvaluator
+from medzeroseg.callbacks.segmentation_table import SegmentationTable
 from medzeroseg.callbacks.throughput import Throughput
 
-__all__ = ["EmbeddingWriter", "PairSheet", "RetrievalEvaluator", "RetrievalTable", "Throughput"]
+__all__ = [
+    "EmbeddingWriter",
+    "PairSheet",
+    "RetrievalEvaluator",
+    "RetrievalTable",
+    "SegmentationEvaluator",
+    "SegmentationTable",
+    "Throughput",
+]

@@ -2,6 +2,8 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ MAX_PIXELS = 89_478_485
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
 
-def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS, keep_grey: bool = False) -> Image.Image:
     """Read a picture file as an 8-bit RGB image.
 
     Grey, palette, 1-bit and CMYK pictures are converted (an Adobe CMYK JPEG stores its inks inverted: Pillow
@@ -29,21 +31,50 @@ def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image.Ima
     Args:
         path: The file.
         max_pixels: Larger pictures are refused before they are decoded (a small file can claim gigabytes).
+        keep_grey: Leave 8-bit grey pictures as they are: a third of the bytes for whoever resizes them next.
 
     Returns:
-        The picture, mode RGB, fully decoded and detached from the file.
+        The picture, mode RGB (or L with `keep_grey`), fully decoded and detached from the file.
 
     Raises:
         InputError: The file is missing, not readable, empty, truncated, no picture, or over `max_pixels`.
     """
-    path = Path(path)
+    with _open_decoded(Path(path), max_pixels) as picture:
+        if keep_grey and picture.mode == "L" and "transparency" not in picture.info:
+            return picture.copy()
+        return _to_rgb(picture)
+
+
+def open_grey(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image.Image | None:
+    """Read a picture whose pixels are intensities as they are: 1-bit and 8-bit grey as L, deeper grey as stored.
+
+    Args:
+        path: The file.
+        max_pixels: As in `read_picture`.
+
+    Returns:
+        The picture in mode L, I;16, I or F; None for colour, palette and transparent pictures.
+
+    Raises:
+        InputError: As `read_picture`.
+    """
+    with _open_decoded(Path(path), max_pixels) as picture:
+        if "transparency" in picture.info:
+            return None
+        if picture.mode in ("1", "L"):
+            return picture.convert("L")
+        return picture.copy() if _is_deep_grey(picture) else None
+
+
+@contextmanager
+def _open_decoded(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=PICTURE_FORMATS) as picture:
             width, height = picture.size
             if width * height > max_pixels:
                 raise InputError(_too_large(path, f"{width} x {height} pixels", max_pixels))
             picture.load()
-            return _to_rgb(picture)
+            yield picture
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
     except PermissionError as error:
@@ -68,8 +99,12 @@ def _reason(path: Path, error: Exception) -> str:
     return f"the picture is damaged or truncated ({error}); fetch or export it again"
 
 
+def _is_deep_grey(picture: Image.Image) -> bool:
+    return picture.mode in ("I", "F") or picture.mode.startswith("I;16")
+
+
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+    if _is_deep_grey(picture):
         return _scale_to_8_bit(picture).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         coloured = picture.convert("RGBA")

@@ -6,6 +6,7 @@ from medzeroseg.losses.dcl import DCLLoss
 from medzeroseg.losses.dhn_nce import DHNNCELoss
 from medzeroseg.losses.hn_nce import HNNCELoss
 from medzeroseg.losses.info_nce import InfoNCELoss
+from medzeroseg.losses.local_alignment import LocalAlignmentLoss
 from medzeroseg.losses.open_clip_adapter import OpenClipAdapter
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "DHNNCELoss",
     "HNNCELoss",
     "InfoNCELoss",
+    "LocalAlignmentLoss",
     "OpenClipAdapter",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medzeroseg import distributed
-from medzeroseg.losses import functional
+from medzeroseg.losses import functional, shared
 from medzeroseg.losses.batch import Batch
 from medzeroseg.losses.functional import Denominator
 from medzeroseg.losses.selection import HardSelection
@@ -69,7 +69,10 @@ class ContrastiveLoss(nn.Module, ABC):
 
     @abstractmethod
     def denominators(self, logit_scale: Tensor) -> tuple[Denominator, Denominator]:
-        """The denominators of the two directions, image to text first, for a 0-d ``logit_scale``."""
+        """The denominators of the two directions, image to text first, for a 0-d ``logit_scale``.
+
+        Where their values are equal, so must be their derivatives by ``logit_scale``: one then stands for both.
+        """
 
     def selection(self) -> HardSelection | None:
         """The hard negatives to keep now; None for all."""
@@ -134,11 +137,21 @@ class ContrastiveLoss(nn.Module, ABC):
         plan = self._plan(batch)
         denominators, selection = self.denominators(scale), self.selection()
         if plan is None:
-            value, effective = functional.dense_loss(batch, denominators, selection)
+            value, effective = self._dense(batch, denominators, selection)
         else:
             value, effective = tiled_loss(batch, denominators, selection, plan)
         effective = distributed.all_reduce_sum(effective) / batch.candidates
         return value, Effective(*effective.unbind()), batch.candidates
+
+    def _dense(
+        self, batch: Batch, denominators: tuple[Denominator, Denominator], selection: HardSelection | None
+    ) -> tuple[Tensor, Tensor]:
+        # The short cut looks at values, which would break the graph of torch.compile.
+        if not torch.compiler.is_compiling() and selection is None and batch.is_whole and shared.applies(*denominators):
+            found = shared.dense_loss(batch, denominators)
+            if found is not None:
+                return found
+        return functional.dense_loss(batch, denominators, selection)
 
     def _plan(self, batch: Batch) -> Plan | None:
         if self.tile_size is None:

@@ -46,13 +46,17 @@ def log_sums_(similarity: Tensor, denominator: Denominator, dim: int, out: Tenso
         hardness_total = (
             _exponents_(similarity, denominator.hardness_slope, None, hardness_peak, dim, out).exp2_().sum(dim)
         )
-    slope, distance_weight = denominator.slope, denominator.distance_weight
-    peak = _logits(largest, slope, distance_weight)  # u grows with s in all of the family
-    _exponents_(similarity, slope, distance_weight, peak, dim, out).exp2_()
+    peak = _logits(largest, denominator.slope, denominator.distance_weight)  # u grows with s in all of the family
+    powers_(similarity, denominator, peak, dim, out)
     # vector_norm is one reading pass, but slow along dimension 0
     by_norm = dim == 1
     squares = torch.linalg.vector_norm(out, dim=1).square_() if by_norm else torch.mul(out, out, out=spare).sum(0)
     return LogSums(peak, out.sum(dim), squares, hardness_peak, hardness_total)
+
+
+def powers_(similarity: Tensor, denominator: Denominator, peak: Tensor, dim: int, out: Tensor) -> Tensor:
+    """2^(u - peak), as :func:`log_sums_` leaves them."""
+    return _exponents_(similarity, denominator.slope, denominator.distance_weight, peak, dim, out).exp2_()
 
 
 class Gradient(NamedTuple):

@@ -5,13 +5,12 @@ strip is at hand there; the backward pass only scales them. :mod:`medzeroseg.los
 through the strips, all exact:
 
 * symmetric, in a single process: S = Z S^T serves both directions. A first pass over its strips gathers the
-column
-  anchors' sums online. A second one finishes the row anchors, adds both directions' gradients in one matrix G
-  and multiplies G S and G^T Z. Strips are kept from the first pass as far as ``keep_bytes`` reaches and
-  multiplied again beyond: 3 to 4 products, where autograd on two logit matrices takes 6.
+  column anchors' sums online. A second one finishes the row anchors, adds both directions' gradients in one
+  matrix G and multiplies G S and G^T Z. Strips are kept from the first pass as far as ``keep_bytes`` reaches
+  and multiplied again beyond: 3 to 4 products, where autograd on two logit matrices takes 6. Equal
+  denominators share one exponential as well (:mod:`medzeroseg.losses.shared`).
 * one direction after the other, for local anchors against the candidates of all ranks, and for selection: an
-anchor's
-  row of similarities is complete in its strip, so one pass suffices, 3 products a direction.
+  anchor's row of similarities is complete in its strip, so one pass suffices, 3 products a direction.
 * few negatives, where selection leaves few: one product a direction, and gradients that touch only those.
 
 Selection needs no merging over tiles: an anchor's candidates always lie in one strip, where the k-th largest

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medzeroseg.losses import strips
+from medzeroseg.losses import shared, strips
 from medzeroseg.losses.batch import EXCLUDED, Batch
 from medzeroseg.losses.direction import Direction, Gradients
-from medzeroseg.losses.functional import Denominator, LogSums
+from medzeroseg.losses.functional import Anchors, Denominator, LogSums
 from medzeroseg.losses.selection import HardSelection, hardest, hold_hardest_
 
 # What `auto` means, as measured by benchmarks/losses.py.
@@ -18,7 +18,7 @@ DENSE_UP_TO = 256  # pairs
 STRIP_ELEMENTS = 2**21
 SMALLEST_STRIP = 128  # anchors; below, the products lose more than the cache gains
 KEEP_BYTES = 2**29  # 512 MiB: S for 11,585 pairs in float32, S and a second matrix for 8,192
-TRANSPOSED_BLOCK = 128
+TRANSPOSED_BLOCK = 256  # rows; half as many, and torch copies a block in one thread only
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Traversal:
         total, rows = len(batch.images), min(plan.rows, len(batch.images))
         self.slices = [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
         self.few = selection is not None and selection.is_few(batch.candidates)
+        # The slope's gradient comes from the embeddings' there.
+        self.sharing = shared.applies(*denominators) and (gradients.embeddings or not gradients.scalars)
         self.strip, self.out, self.other, self.spare = (
             batch.images.new_empty(rows, batch.candidates) for _ in range(4)
         )
@@ -81,7 +83,8 @@ class Traversal:
             self._few_negatives(self.first)
             self._few_negatives(self.second)
         elif self.selection is None and self.batch.is_whole:
-            self._symmetric()
+            if not (self.sharing and self._symmetric_shared()):
+                self._symmetric()
         elif self.kept is not None:
             self._symmetric_selected(self.kept)
         else:
@@ -119,6 +122,45 @@ class Traversal:
             gradient = self._complete_(direction, self._similarities(direction, rows), rows)
             if gradient is not None:
                 direction.add_products(gradient, rows)
+
+    def _symmetric_shared(self) -> bool:
+        """For equal denominators. False where one exponential would lose digits; nothing is done then."""
+        first, second, everyone = self.first, self.second, slice(0, self.batch.candidates)
+        weight = self.batch.weight
+        of_rows: list[tuple[LogSums, Anchors]] = []
+        sums: LogSums | None = None
+        for rows in self.slices:
+            powers, spare = self._similarities(first, rows), self.spare[: rows.stop - rows.start]
+            of_strip = strips.log_sums_(powers, first.denominator, 1, out=powers, spare=spare)
+            of_rows.append((of_strip, first.finish(of_strip, rows)))
+            by_columns = shared.column_sums(powers, of_strip.peak, spare)
+            sums = by_columns if sums is None else strips.merge(sums, by_columns)
+        assert sums is not None
+        if not shared.are_exact(sums, second.negatives):
+            return False
+        columns = second.finish(sums, everyone)
+        if not first.wanted:
+            return True
+        by_positive = second.by_positive(columns, everyone)
+        column_factors = shared.factors(columns, sums, second.denominator, weight)
+        for rows, (of_strip, anchors) in zip(self.slices, of_rows, strict=True):
+            spare = self.spare[: rows.stop - rows.start]
+            if self.kept is None:
+                strip = self._similarities(first, rows)
+                powers = strips.powers_(strip, first.denominator, of_strip.peak, 1, out=strip)
+            else:
+                powers = self.kept[rows]
+            lift = torch.exp2(of_strip.peak - sums.peak[0])
+            row_factors = shared.factors(anchors, of_strip, first.denominator, weight)
+            gradient = shared.gradient_(powers, row_factors, lift, column_factors, spare)
+            by_positive[rows] += first.by_positive(anchors, rows)
+            gradient.diagonal(rows.start)[: len(gradient)].copy_(by_positive[rows])
+            first.add_products(gradient, rows)
+        if first.slopes:
+            # sum_nm G_nm s_nm = sum_n z_n . (G S)_n: M x D products, where the strips would take M x M.
+            both = (first.by_anchors * first.anchors).sum() - by_positive @ first.positive
+            first.scalars.slope = first.scalars.slope + both / first.denominator.slope
+        return True
 
     def _symmetric(self) -> None:
         first, second, everyone = self.first, self.second, slice(0, self.batch.candidates)

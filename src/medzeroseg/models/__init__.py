@@ -1,6 +1,7 @@
 """Image-text models."""
 
 from medzeroseg.models.clip import MAX_LOGIT_SCALE, ImageTextModel
+from medzeroseg.models.dpfem import DPFEM
 from medzeroseg.models.image_towers import ImageFeatures, SaliencyLayer
 from medzeroseg.models.image_transform import ImageTransform, TrainImageTransform
 from medzeroseg.models.local_convnet import LocalConvNet
@@ -8,6 +9,7 @@ from medzeroseg.models.sources import packaged_names
 from medzeroseg.models.tokenizer import Tokenizer
 
 __all__ = [
+    "DPFEM",
     "MAX_LOGIT_SCALE",
     "ImageFeatures",
     "ImageTextModel",

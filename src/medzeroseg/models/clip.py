@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medzeroseg.models import building, sources
-from medzeroseg.models.image_towers import ImageFeatures, SaliencyLayer, adapt_image_tower
+from medzeroseg.models.dpfem import DPFEM
+from medzeroseg.models.image_towers import ImageFeatures, PatchPath, SaliencyLayer, adapt_image_tower
 from medzeroseg.models.image_transform import ImageTransform, ResizeMode, TrainImageTransform
 from medzeroseg.models.text_towers import adapt_text_tower
 from medzeroseg.models.tokenizer import Tokenizer
@@ -40,6 +42,10 @@ class ImageTextModel(nn.Module):
             (`ImageTransform`); None keeps the model's own policy, as a pretrained model should.
         freeze_image_layers: Freeze the first n layers of the image tower; the first is the patch embedding
             or stem.
+        dpfem: Makes the `DPFEM` on the patch grid from its channels and the joint dimension; the class itself
+            will do. None for none. Embeddings are those of the model without it until it is trained.
+        patch_path: How patch features leave a vision transformer: ``tokens``, or ``value`` or ``value_value``
+            (`value_attention`), which keep the last attention from mixing places. The embedding is the same.
 
     Raises:
         InputError: The model's files are missing or unusable.
@@ -55,6 +61,8 @@ class ImageTextModel(nn.Module):
         init_logit_scale: float | None = None,
         resize_mode: ResizeMode | None = None,
         freeze_image_layers: int = 0,
+        dpfem: Callable[[int, int], DPFEM] | None = None,
+        patch_path: PatchPath = "tokens",
     ) -> None:
         """Build the model and load its weights."""
         super().__init__()
@@ -65,7 +73,8 @@ class ImageTextModel(nn.Module):
         self.tokenizer: Tokenizer = building.build_tokenizer(source, context_length)
         self.clip = building.build_model(source, self.tokenizer, image_size_px)
         self.embedding_dim = int(source.model_cfg["embed_dim"])
-        self._image_tower = adapt_image_tower(self.clip.visual)
+        self._image_tower = adapt_image_tower(self.clip.visual, patch_path)
+        self.dpfem = None if dpfem is None else dpfem(self._image_tower.patch_channels, self.embedding_dim)
         self._text_tower = adapt_text_tower(self.clip.text, source.masks_padding)
         size = self.clip.visual.image_size
         self.image_size_px: tuple[int, int] = (size, size) if isinstance(size, int) else (size[0], size[1])
@@ -93,6 +102,15 @@ class ImageTextModel(nn.Module):
         """Images ``(B, 3, H, W)`` -> L2-normalised embeddings ``(B, D)``, float32 under autocast too."""
         return F.normalize(self.image_features(images).pooled.float(), dim=-1)
 
+    def encode_image_and_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `encode_image` and `encode_patches` give, from one pass: ``(B, D)`` and ``(B, D, h, w)``."""
+        features = self._base_features(images)
+        pooled, patches = features.pooled, self._image_tower.project(features.patches)
+        if self.dpfem is not None:
+            added = self._added(self.dpfem, features.patches)
+            pooled, patches = pooled + added.mean(dim=(2, 3)), patches + added
+        return F.normalize(pooled.float(), dim=-1), patches
+
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Token ids ``(B, L)`` -> L2-normalised embeddings ``(B, D)``, float32 under autocast too.
 
@@ -116,6 +134,23 @@ class ImageTextModel(nn.Module):
 
     def image_features(self, images: Tensor) -> ImageFeatures:
         """Pooled embedding and unprojected patch grid from one pass through the image tower."""
+        features = self._base_features(images)
+        if self.dpfem is None:
+            return features
+        return replace(features, pooled=features.pooled + self._added(self.dpfem, features.patches).mean(dim=(2, 3)))
+
+    def dense_features(self, images: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` -> features ``(B, D, h, w)`` that guide a CRF: how alike two places look.
+
+        DPFEM's fused features, unscaled, where the model has them; else those of `encode_patches`.
+        """
+        features = self._base_features(images)
+        if self.dpfem is None:
+            return self._image_tower.project(features.patches)
+        fused: Tensor = self.dpfem(features.patches)
+        return fused
+
+    def _base_features(self, images: Tensor) -> ImageFeatures:
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (B, 3, H, W), not {tuple(images.shape)}")
         if self._image_tower.fixed_size and tuple(images.shape[2:]) != self.image_size_px:
@@ -127,7 +162,8 @@ class ImageTextModel(nn.Module):
 
     def project_patches(self, patches: Tensor) -> Tensor:
         """Patch grid ``(B, C, h, w)`` of `image_features` -> joint space ``(B, D, h, w)``."""
-        return self._image_tower.project(patches)
+        projected = self._image_tower.project(patches)
+        return projected if self.dpfem is None else projected + self._added(self.dpfem, patches)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -167,6 +203,12 @@ class ImageTextModel(nn.Module):
         """Recompute the towers' activations in the backward pass: less memory, about a third more time."""
         self._image_tower.set_grad_checkpointing(enable)
         self._text_tower.set_grad_checkpointing(enable)
+
+    @staticmethod
+    def _added(dpfem: DPFEM, patches: Tensor) -> Tensor:
+        """What DPFEM adds to the projected patches, and its mean to the embedding; exactly 0 before training."""
+        added: Tensor = dpfem.scale[:, None, None] * dpfem(patches)
+        return added
 
     def _freeze(self, count: int) -> None:
         layers = self._image_tower.layers()

@@ -4,9 +4,12 @@ Each adapter knows one family of towers. It holds a reference to the tower and n
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
@@ -14,6 +17,9 @@ from torch import Tensor, nn
 
 from medzeroseg.imaging.errors import InputError
 from medzeroseg.models.local_convnet import LocalConvNet
+from medzeroseg.models.value_attention import ValuePath, value_block
+
+PatchPath = Literal["tokens"] | ValuePath
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class ImageTower(ABC):
 
     #: whether images must have exactly the size that the tower was built for
     fixed_size: bool = True
+    #: how the patch features leave the last block (`value_attention`); other than "tokens" in transformers only
+    patch_path: PatchPath = "tokens"
 
     def __init__(self, visual: Any) -> None:  # noqa: ANN401
         """Adapt an open_clip image tower."""
@@ -67,6 +75,11 @@ class ImageTower(ABC):
     @abstractmethod
     def project(self, patches: Tensor) -> Tensor:
         """Patch features ``(B, C, h, w)`` -> joint space ``(B, D, h, w)``, as the pooled path projects."""
+
+    @property
+    @abstractmethod
+    def patch_channels(self) -> int:
+        """C, the channels of the patch features."""
 
     @abstractmethod
     def grid(self, height_px: int, width_px: int) -> tuple[int, int]:
@@ -97,8 +110,11 @@ class TimmViTTower(ImageTower):
 
     def forward(self, images: Tensor) -> ImageFeatures:  # noqa: D102
         trunk = self.visual.trunk
-        tokens = trunk.forward_features(images)
+        with _inputs_of(trunk.blocks[-1]) as entered:
+            tokens = trunk.forward_features(images)
         pooled = self.visual.head(trunk.forward_head(tokens))
+        if self.patch_path != "tokens":
+            tokens = trunk.norm(value_block(trunk.blocks[-1], entered[0], self.patch_path))
         h, w = self.grid(images.shape[-2], images.shape[-1])
         patches = tokens[:, trunk.num_prefix_tokens :].transpose(1, 2).unflatten(2, (h, w))
         return ImageFeatures(pooled, patches)
@@ -109,6 +125,10 @@ class TimmViTTower(ImageTower):
         features = trunk.head(trunk.head_drop(trunk.fc_norm(patches.movedim(1, -1))))
         projected: Tensor = self.visual.head(features)
         return projected.movedim(-1, 1)
+
+    @property
+    def patch_channels(self) -> int:  # noqa: D102
+        return int(self.visual.trunk.embed_dim)
 
     def grid(self, height_px: int, width_px: int) -> tuple[int, int]:  # noqa: D102
         h, w = self.visual.trunk.patch_embed.dynamic_feat_size((height_px, width_px))
@@ -141,12 +161,22 @@ class OpenClipViTTower(ImageTower):
             raise InputError("attentional pooling of the image tower is not supported: pool_type tok or avg")
 
     def forward(self, images: Tensor) -> ImageFeatures:  # noqa: D102
-        out = self.visual.forward_intermediates(images, indices=1)
-        return ImageFeatures(out["image_features"], out["image_intermediates"][-1])
+        block = self.visual.transformer.resblocks[-1]
+        with _inputs_of(block) as entered:
+            out = self.visual.forward_intermediates(images, indices=1)
+        patches = out["image_intermediates"][-1]
+        if self.patch_path != "tokens":
+            tokens = value_block(block, entered[0], self.patch_path)
+            patches = torch.unflatten(tokens[:, 1:].transpose(1, 2), 2, patches.shape[2:])
+        return ImageFeatures(out["image_features"], patches)
 
     def project(self, patches: Tensor) -> Tensor:  # noqa: D102
         projected: Tensor = self.visual.ln_post(patches.movedim(1, -1)) @ self.visual.proj
         return projected.movedim(-1, 1)
+
+    @property
+    def patch_channels(self) -> int:  # noqa: D102
+        return int(self.visual.transformer.width)
 
     def grid(self, height_px: int, width_px: int) -> tuple[int, int]:  # noqa: D102
         return height_px // self.visual.patch_size[0], width_px // self.visual.patch_size[1]
@@ -186,6 +216,10 @@ class ModifiedResNetTower(ImageTower):
         projected: Tensor = pool.c_proj(pool.v_proj(tokens))
         return projected.transpose(1, 2).reshape(len(patches), -1, *patches.shape[2:])
 
+    @property
+    def patch_channels(self) -> int:  # noqa: D102
+        return int(self.visual.layer4[-1].conv3.out_channels)
+
     def grid(self, height_px: int, width_px: int) -> tuple[int, int]:  # noqa: D102
         return height_px // 32, width_px // 32
 
@@ -221,6 +255,10 @@ class LocalConvNetTower(ImageTower):
         projected: Tensor = self.visual.head(patches.movedim(1, -1))
         return projected.movedim(-1, 1)
 
+    @property
+    def patch_channels(self) -> int:  # noqa: D102
+        return int(self.visual.trunk.num_features)
+
     def grid(self, height_px: int, width_px: int) -> tuple[int, int]:  # noqa: D102
         stride_px = self.visual.trunk.stride_px
         return height_px // stride_px, width_px // stride_px
@@ -237,12 +275,28 @@ class LocalConvNetTower(ImageTower):
         return [[self.visual.trunk.stem], *([stage] for stage in self.visual.trunk.stages)]
 
 
-def adapt_image_tower(visual: nn.Module) -> ImageTower:
+def adapt_image_tower(visual: nn.Module, patch_path: PatchPath = "tokens") -> ImageTower:
     """The adapter for an open_clip image tower.
+
+    Args:
+        visual: The tower.
+        patch_path: How the patch features leave the last block.
 
     Raises:
         InputError: The tower is of a family that has no adapter.
+        ValueError: `patch_path` is unknown, or the tower has no attention block to replace.
     """
+    if patch_path not in ("tokens", "value", "value_value"):
+        raise ValueError(f"patch_path must be 'tokens', 'value' or 'value_value', not {patch_path!r}")
+    tower = _adapter(visual)
+    if patch_path != "tokens" and not isinstance(tower, TimmViTTower | OpenClipViTTower):
+        inner = getattr(visual, "trunk", visual)
+        raise ValueError(f"patch_path {patch_path!r} is for vision transformers, not for {type(inner).__name__}")
+    tower.patch_path = patch_path
+    return tower
+
+
+def _adapter(visual: nn.Module) -> ImageTower:
     if isinstance(visual, VisionTransformer):
         return OpenClipViTTower(visual)
     if isinstance(visual, ModifiedResNet):
@@ -258,6 +312,17 @@ def adapt_image_tower(visual: nn.Module) -> ImageTower:
         f"image tower {type(inner).__name__} is not supported: timm or open_clip vision transformers, "
         "ModifiedResNet, or the packaged LocalConvNet"
     )
+
+
+@contextmanager
+def _inputs_of(block: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects what enters a block while the context is open."""
+    entered: list[Tensor] = []
+    handle = block.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+    try:
+        yield entered
+    finally:
+        handle.remove()
 
 
 def _transformer_layers(

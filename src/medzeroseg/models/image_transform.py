@@ -4,10 +4,12 @@ import math
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import Normalize, ToTensor
 
 ResizeMode = Literal["shortest", "longest", "squash"]
 
@@ -23,10 +25,19 @@ class ImageTransform:
         preprocess: Size in pixels, mean, std, interpolation and resize mode.
     """
 
+    is_random = False
+    """Draws no random numbers: a dataset need not seed any."""
+
     def __init__(self, preprocess: PreprocessCfg) -> None:
         """Compose the steps."""
         self.preprocess = preprocess
-        self._transform = image_transform_v2(preprocess, is_train=False)
+        transform = image_transform_v2(preprocess, is_train=False)
+        *self._geometry, to_tensor, normalise = transform.transforms
+        if not isinstance(to_tensor, ToTensor) or not isinstance(normalise, Normalize):
+            raise TypeError("open_clip's preprocessing no longer ends in ToTensor and Normalize")
+        # Both act on one of 256 values at a time: done once for all of them, they become a table, with equal results.
+        grey_levels = to_tensor(np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, axis=2))
+        self._values = normalise(grey_levels)[:, :, 0].numpy()
 
     def __call__(self, image: Image.Image) -> Tensor:
         """An image of any mode and size -> ``(3, H, W)`` float32, normalised by the model's mean and std."""
@@ -35,8 +46,9 @@ class ImageTransform:
         least = math.ceil(max(image.size) / min(self.preprocess.input_size[1:]))
         if min(image.size) < least:
             image = image.convert("RGB").resize((max(image.width, least), max(image.height, least)))
-        out: Tensor = self._transform(image)
-        return out
+        for step in self._geometry:
+            image = step(image)
+        return _look_up(image, self._values)
 
 
 class TrainImageTransform:
@@ -75,7 +87,8 @@ class TrainImageTransform:
         area = self.scale[0] + area * (self.scale[1] - self.scale[0])
         aspect = self.ratio[0] * (self.ratio[1] / self.ratio[0]) ** aspect
         out_h, out_w = self.preprocess.input_size[1:]
-        shown = _shown_part(image.convert("RGB"), out_h / out_w, self.preprocess)
+        # a grey picture stays grey until it is small
+        shown = _shown_part(image if image.mode == "L" else image.convert("RGB"), out_h / out_w, self.preprocess)
         # shares of the shown part, so that a squashed image is cropped in its squashed geometry
         height = min(math.sqrt(area / aspect), 1.0) * shown.height
         width = min(math.sqrt(area * aspect), 1.0) * shown.width
@@ -83,11 +96,19 @@ class TrainImageTransform:
         bilinear = self.preprocess.interpolation == "bilinear"
         filter_ = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
         crop = shown.resize((out_w, out_h), filter_, box=(left, top, left + width, top + height))
-        pixels = torch.from_numpy(np.array(crop)).permute(2, 0, 1).float() / 255
-        pixels = (pixels * (1 + self.brightness * (2 * bright - 1))).clamp(0, 1)
-        mean, std = torch.tensor(self.preprocess.mean), torch.tensor(self.preprocess.std)
-        normalised: Tensor = (pixels - mean[:, None, None]) / std[:, None, None]
-        return normalised
+        grey_levels = np.arange(256, dtype=np.float32) / np.float32(255)
+        shown_as = np.clip(grey_levels * np.float32(1 + self.brightness * (2 * bright - 1)), 0, 1)
+        mean, std = (np.asarray(values, np.float32)[:, None] for values in (self.preprocess.mean, self.preprocess.std))
+        return _look_up(crop, (shown_as - mean) / std)
+
+
+def _look_up(image: Image.Image, values: npt.NDArray[np.float32]) -> Tensor:
+    """Replace each 8-bit value of a grey or RGB image by what a table (3, 256) says: ``(3, H, W)`` float32."""
+    pixels = np.asarray(image)
+    out = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+    for channel in range(3):
+        np.take(values[channel], pixels if pixels.ndim == 2 else pixels[:, :, channel], out=out[channel], mode="clip")
+    return torch.from_numpy(out)
 
 
 def _shown_part(image: Image.Image, aspect: float, preprocess: PreprocessCfg) -> Image.Image:
@@ -100,6 +121,7 @@ def _shown_part(image: Image.Image, aspect: float, preprocess: PreprocessCfg) ->
         height, width = image.height, max(round(image.height / aspect), 1)
     else:
         height, width = max(round(image.width * aspect), 1), image.width
-    canvas = Image.new("RGB", (width, height), (preprocess.fill_color,) * 3)
+    fill = preprocess.fill_color if image.mode == "L" else (preprocess.fill_color,) * 3
+    canvas = Image.new(image.mode, (width, height), fill)
     canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
     return canvas

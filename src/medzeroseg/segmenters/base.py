@@ -2,15 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 PADDING_POINT = -1
 """Label of a point that is not there: rows of `SpatialPrompts.points` may have different numbers of points."""
-
-Encoded = TypeVar("Encoded")
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class SegmentedPrompts:
     scores: Tensor
 
 
-class PromptableSegmenter(nn.Module, ABC, Generic[Encoded]):
+class PromptableSegmenter(nn.Module, ABC):
     """Segments what boxes and points show; the image is encoded once for all its prompts.
 
     encoded = segmenter.encode(image)
@@ -77,7 +75,7 @@ class PromptableSegmenter(nn.Module, ABC, Generic[Encoded]):
     """
 
     @abstractmethod
-    def encode(self, image: Tensor) -> Encoded:
+    def encode(self, image: Tensor) -> Any:  # noqa: ANN401 - each segmenter's own
         """Look at an image.
 
         Args:
@@ -88,7 +86,7 @@ class PromptableSegmenter(nn.Module, ABC, Generic[Encoded]):
         """
 
     @abstractmethod
-    def decode(self, encoded: Encoded, prompts: SpatialPrompts) -> SegmentedPrompts:
+    def decode(self, encoded: Any, prompts: SpatialPrompts) -> SegmentedPrompts:  # noqa: ANN401
         """Segment each prompt in an encoded image.
 
         Args:

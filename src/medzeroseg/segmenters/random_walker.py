@@ -24,7 +24,7 @@ class _Image:
     device: torch.device
 
 
-class RandomWalkerSegmenter(PromptableSegmenter[_Image]):
+class RandomWalkerSegmenter(PromptableSegmenter):
     """Probability that a walker from each pixel, held back by edges, meets an inside seed first.
 
     Inside seeds are the positive points and the core of the coarse mask (its pixels at least half as deep inside as

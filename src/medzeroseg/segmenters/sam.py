@@ -28,7 +28,7 @@ class SamImage:
     resized: tuple[int, int]
 
 
-class SamSegmenter(PromptableSegmenter[SamImage]):
+class SamSegmenter(PromptableSegmenter):
     """Segment Anything (Kirillov et al., ICCV 2023, arXiv 2304.02643); Apache-2.0 weights of their authors.
 
     A box gives one mask. Points alone are ambiguous (part, whole): three masks are made and the one that the model

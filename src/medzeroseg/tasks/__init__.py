@@ -2,5 +2,6 @@
 
 from medzeroseg.tasks.base import BaseTask
 from medzeroseg.tasks.contrastive import ContrastiveTask
+from medzeroseg.tasks.zero_shot_segmentation import ZeroShotSegmentationTask
 
-__all__ = ["BaseTask", "ContrastiveTask"]
+__all__ = ["BaseTask", "ContrastiveTask", "ZeroShotSegmentationTask"]

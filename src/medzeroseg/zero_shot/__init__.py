@@ -1,0 +1,19 @@
+"""From saliency to masks: calibration, post-processing, a promptable segmenter, and one label map."""
+
+from medzeroseg.zero_shot.baselines import CentreBox, SmoothNoise
+from medzeroseg.zero_shot.calibration import Calibration, MeanOfPrompts, Raw, SoftmaxOverPrompts, scale_over_case
+from medzeroseg.zero_shot.method import CaseSegmentation, ZeroShotMethod
+from medzeroseg.zero_shot.overlaps import resolve_overlaps
+
+__all__ = [
+    "Calibration",
+    "CaseSegmentation",
+    "CentreBox",
+    "MeanOfPrompts",
+    "Raw",
+    "SmoothNoise",
+    "SoftmaxOverPrompts",
+    "ZeroShotMethod",
+    "resolve_overlaps",
+    "scale_over_case",
+]

@@ -1,0 +1,90 @@
+"""What of a map belongs to its own prompt: calibration over prompts, and one scale for all slices of a case."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+
+class Calibration(ABC):
+    """Compares the map of a prompt with those of other prompts on the same image; uses no labels.
+
+    Maps of an image-text model have much in common whatever the text: they follow texture and borders. What is left
+    after that is taken away answers the text.
+    """
+
+    @abstractmethod
+    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+        """Calibrate.
+
+        Args:
+            maps: (D, P + C, h, w) raw saliency: of the P prompts asked for, then of C prompts for comparison.
+            asked: P, at least 1.
+
+        Returns:
+            (D, P, h, w), any range, larger where the image answers the prompt.
+        """
+
+
+class Raw(Calibration):
+    """The maps as they are."""
+
+    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+        """Leave out the prompts for comparison."""
+        return maps[:, :asked]
+
+
+class MeanOfPrompts(Calibration):
+    """The map less the mean map of all prompts: what is common to every text is taken away.
+
+    With one prompt and none for comparison nothing would be left, and the map stays as it is.
+
+    Source: the redundant-feature removal of CLIP Surgery (Li et al., arXiv 2304.05653), on maps instead of features.
+    """
+
+    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+        """Subtract the mean over P + C."""
+        if maps.shape[1] == 1:
+            return maps
+        return maps[:, :asked] - maps.mean(dim=1, keepdim=True)
+
+
+class SoftmaxOverPrompts(Calibration):
+    """The probability that a place is the prompt's rather than another prompt's.
+
+    Source: dense prediction with class texts, MaskCLIP (Zhou et al., ECCV 2022).
+    """
+
+    def __init__(self, temperature: float = 0.05) -> None:
+        """Keep the temperature.
+
+        Args:
+            temperature: In units of the maps; over 0. Cosine maps differ by hundredths.
+
+        Raises:
+            ValueError: It is not over 0.
+        """
+        if not temperature > 0:
+            raise ValueError(f"temperature must be over 0, got {temperature}")
+        self.temperature = temperature
+
+    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+        """Softmax over P + C; a lone prompt stays as it is, its probability would be 1 everywhere."""
+        if maps.shape[1] == 1:
+            return maps
+        return (maps / self.temperature).softmax(dim=1)[:, :asked]
+
+
+def scale_over_case(maps: Tensor) -> Tensor:
+    """Stretch each prompt's maps to [0, 1] over all slices of a case together.
+
+    One scale a case: a slice without the structure stays dark instead of being stretched until something shines.
+
+    Args:
+        maps: (D, P, h, w) finite.
+
+    Returns:
+        The same shape in [0, 1]; all 0 for a prompt whose maps are one constant: it prefers no place.
+    """
+    low = maps.amin(dim=(0, 2, 3), keepdim=True)
+    span = maps.amax(dim=(0, 2, 3), keepdim=True) - low
+    return ((maps - low) / span.where(span > 0, span.new_ones(()))).clamp(0, 1)

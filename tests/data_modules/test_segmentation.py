@@ -1,0 +1,438 @@
+import logging
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from data_modules.case_sources import ArrayFiles, PictureWithMasks
+from data_modules.cases import CaseIndex, SegmentationCase
+from data_modules.pairs import SquareResize
+from data_modules.segmentation import SegmentationDataModule
+from data_modules.slices import Augmentation, GreyImage, LabelMap, SliceCollate, SliceDataset, SlicePreparation
+from data_modules.splits import Split
+from medzeroseg.imaging import InputError
+from tests.helpers.fake_segmentation import (
+    ArraysDataModule,
+    PicturesDataModule,
+    make_case,
+    write_case,
+    write_cases,
+    write_png,
+)
+from tests.helpers.loading import error_of
+
+NAMES = {"train": ["p1_a", "p1_b", "p2_a"], "val": ["p3_a"], "test": ["p4_a", "p5_a"]}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_cases(tmp_path, NAMES)
+
+
+class NoisyAugmentation(Augmentation):
+    """Moves image and mask by a row, or not, and adds a number to the image."""
+
+    def __call__(self, image: GreyImage, mask: LabelMap, *, seed: int) -> tuple[GreyImage, LabelMap]:
+        rng = np.random.default_rng(seed)
+        turn = int(rng.integers(0, 4))
+        return np.clip(np.roll(image, turn, 0) + rng.random(dtype=np.float32) / 10, 0, 1), np.roll(mask, turn, 0)
+
+
+def batches(dm: SegmentationDataModule, part: str, epoch: int = 0) -> list[dict[str, Any]]:
+    if part == "train":
+        loader = dm.train_dataloader()
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        return list(loader)
+    return list({"val": dm.val_dataloader, "test": dm.test_dataloader, "predict": dm.predict_dataloader}[part]())
+
+
+def rows(of: list[dict[str, Any]], *keys: str) -> list[tuple[Any, ...]]:
+    return [values for batch in of for values in zip(*(list(batch[key]) for key in keys), strict=True)]
+
+
+def test_batches_hold_the_documented_keys(root: Path):
+    dm = ArraysDataModule(root, eval_batch_size=4)
+    dm.attach_model(SquareResize(16), SquareResize(16))
+    dm.setup("test")
+    first, second = batches(dm, "test")
+    assert first["image"].shape == (4, 3, 16, 16)
+    assert first["image"].dtype == torch.float32
+    assert first["mask"].shape == (4, 16, 16)
+    assert first["mask"].dtype == torch.int64
+    assert first["case_id"] == ["p4_a"] * 3 + ["p5_a"]
+    assert first["slice_index"].tolist() == [0, 1, 2, 0]
+    assert first["slice_count"].tolist() == [3] * 4
+    assert first["index"].tolist() == [0, 1, 2, 3]
+    assert first["spacing_mm"].shape == (4, 3)
+    assert first["spacing_mm"].isnan().all()
+    assert len(second["case_id"]) == 2  # nothing is dropped outside training
+    truth = make_case(root / "test" / "p4_a.npz").source.read()
+    for index in range(3):
+        native, mask = first["native_image"][index], first["native_mask"][index]
+        assert native.dtype == torch.float32
+        assert torch.allclose(native, torch.from_numpy(truth.image[index].astype(np.float32) / 100))
+        assert torch.equal(mask, torch.from_numpy(truth.mask[index]))  # type: ignore[index]
+
+
+def test_training_batches_carry_no_native_copies(root: Path):
+    dm = ArraysDataModule(root)
+    dm.setup("fit")
+    assert "native_image" not in batches(dm, "train")[0]
+    assert "native_image" in batches(dm, "val")[0]
+
+
+def test_mask_and_image_fit_after_the_squash(tmp_path: Path):
+    """The image shows what the mask outlines: both must land on the same pixels, whatever the shape."""
+    image = np.zeros((1, 30, 90), np.int16)
+    image[0, 3:12, 60:84] = 100
+    path = tmp_path / "test" / "p1_a.npz"
+    path.parent.mkdir()
+    np.savez(path, image=image, label=(image > 0).astype(np.uint8))
+    dm = ArraysDataModule(tmp_path, image_size_px=45)
+    dm.setup("test")
+    (batch,) = batches(dm, "test")
+    inside = batch["mask"][0] == 1
+    grey = batch["image"][0, 0]
+    assert inside.any()
+    assert ((grey > 0.5) != inside).float().mean() < 0.01
+    back = torch.nn.functional.interpolate(batch["image"][:, :1], size=(30, 90), mode="bilinear")[0, 0]
+    assert ((back > 0.5) != (batch["native_mask"][0] == 1)).float().mean() < 0.02
+
+
+def test_slices_of_a_case_come_in_a_row_outside_training(root: Path):
+    dm = ArraysDataModule(root)
+    dm.setup()
+    for part in ("val", "test"):
+        found = rows(batches(dm, part), "case_id", "slice_index")
+        assert found == [(case.case_id, k) for case in dm.cases(part) for k in range(3)]
+    train = rows(batches(dm, "train"), "case_id", "slice_index")
+    assert train != sorted(train)
+
+
+def test_order_and_augmentation_depend_on_seed_epoch_case_and_slice_alone(root: Path):
+    def seen(epoch: int, **options: Any) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
+        dm = ArraysDataModule(root, augmentation=NoisyAugmentation(), drop_last=False, **options)
+        dm.setup("fit")
+        found = rows(batches(dm, "train", epoch), "case_id", "slice_index", "image", "mask")
+        return {(case, int(number)): (image, mask) for case, number, image, mask in found}
+
+    reference = seen(2)
+    assert len(reference) == 9
+    for options in ({"batch_size": 5}, {"num_workers": 2, "batch_size": 1}):
+        other = seen(2, **options)
+        for key, (image, mask) in reference.items():
+            assert torch.equal(other[key][0], image)
+            assert torch.equal(other[key][1], mask)
+    for different in (seen(3), seen(2, seed=1)):
+        assert not any(torch.equal(different[key][0], reference[key][0]) for key in reference)
+    for image, mask in reference.values():  # grey of the toy volumes: nothing else ties them together
+        assert image.shape[1:] == mask.shape
+
+
+def test_only_training_is_augmented(root: Path):
+    plain, augmented = (ArraysDataModule(root, augmentation=a) for a in (None, NoisyAugmentation()))
+    for dm in (plain, augmented):
+        dm.setup()
+    for part, same in (("val", True), ("train", False)):
+        one, other = (torch.cat([batch["image"] for batch in batches(dm, part)]) for dm in (plain, augmented))
+        assert torch.equal(one, other) == same
+
+
+def test_a_random_transform_is_refused(root: Path):
+    with pytest.raises(ValueError, match="train_transform is random"):
+        ArraysDataModule(root).attach_model(lambda picture: torch.rand(3, 4, 4), SquareResize(4))
+
+
+def test_a_case_without_a_reference_is_named_or_left_out_or_predicted(root: Path):
+    write_case(root, "test", "p6_unlabelled")
+    with pytest.raises(InputError, match=r"1 case\(s\) of the test split.*p6_unlabelled.*missing_reference=skip"):
+        ArraysDataModule(root).setup("test")
+    dm = ArraysDataModule(root, missing_reference="skip")
+    dm.setup("test")
+    assert [case.case_id for case in dm.cases("test")] == ["p4_a", "p5_a"]
+    assert dm.skipped["test"] == {"cases without a reference": 1}
+    dm.setup("predict")
+    assert [case.case_id for case in dm.cases("predict")] == ["p4_a", "p5_a", "p6_unlabelled"]
+    last = rows(batches(dm, "predict"), "case_id", "native_mask", "mask")[-1]
+    assert last[:2] == ("p6_unlabelled", None)
+    assert (last[2] == -1).all()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_training_without_a_reference_is_an_error(root: Path, split: str):
+    write_case(root, split, "p9_unlabelled")
+    with pytest.raises(InputError, match=f"{split} split.*p9_unlabelled"):
+        ArraysDataModule(root).setup("fit")
+
+
+def test_a_patient_in_two_splits_is_an_error(root: Path):
+    write_case(root, "val", "p1_c")
+    with pytest.raises(InputError, match=r"patient p1 \(case p1_c\) is in the train and in the val split"):
+        ArraysDataModule(root).setup("fit")
+
+
+def test_a_patient_of_another_stage_is_seen_too(root: Path):
+    write_case(root, "test", "p2_b")
+    dm = ArraysDataModule(root)
+    dm.setup("fit")
+    with pytest.raises(InputError, match="patient p2"):
+        dm.setup("test")
+
+
+def test_two_cases_with_one_id_are_an_error(root: Path):
+    class Twice(ArraysDataModule):
+        def index_split(self, split: Split) -> CaseIndex:
+            index = super().index_split(split)
+            return CaseIndex([*index.cases, index.cases[0]])
+
+    with pytest.raises(InputError, match=r"several cases of the test split.*p4_a"):
+        Twice(root).setup("test")
+
+
+def test_an_empty_split_says_what_was_left_out(tmp_path: Path):
+    with pytest.raises(InputError, match="Arrays: no usable case in the test split"):
+        ArraysDataModule(tmp_path).setup("test")
+    write_case(tmp_path, "test", "p1_unlabelled")
+    with pytest.raises(InputError, match="left out: 1 cases without a reference"):
+        ArraysDataModule(tmp_path, missing_reference="skip").setup("test")
+
+
+@pytest.mark.parametrize("kind", [ArraysDataModule, PicturesDataModule])
+def test_labels_outside_the_map_name_file_and_value(tmp_path: Path, kind: type[ArraysDataModule]):
+    write_case(tmp_path, "test", "p1_a", label=9, slices=1 if kind is PicturesDataModule else 3)
+    path = tmp_path / "test" / "p1_a.npz"
+    with np.load(path) as arrays:
+        image = arrays["image"]
+    np.savez(path, image=image, label=np.full(image.shape, 9, np.uint8))
+    dm = kind(tmp_path)
+    message = r"case p1_a: .*p1_a\.npz: the label map holds 9, which the dataset does not have.*1 ball, 2 box"
+    if kind is ArraysDataModule:
+        with pytest.raises(InputError, match=message):
+            dm.setup("test")
+    else:
+        dm.setup("test")
+        with pytest.raises(InputError, match=message):
+            batches(dm, "test")
+
+
+def test_unknown_pixels_are_no_label(tmp_path: Path):
+    for number in range(2):
+        path = tmp_path / "test" / f"p{number}_a.npz"
+        path.parent.mkdir(exist_ok=True)
+        np.savez(path, image=np.zeros((1, 4, 4), np.int16), label=np.zeros((1, 4, 4), np.uint8))
+
+    @dataclass(frozen=True)
+    class Unknown(ArrayFiles):
+        def read(self) -> Any:
+            arrays = super().read()
+            arrays.mask[0, 0] = 255
+            return arrays
+
+    class Module(ArraysDataModule):
+        def index_split(self, split: Split) -> CaseIndex:
+            paths = sorted((self.root / split).glob("*.npz"))
+            return CaseIndex([SegmentationCase(path.stem, path.stem, Unknown((path,))) for path in paths])
+
+    dm = Module(tmp_path)
+    dm.setup("test")
+    (batch,) = batches(dm, "test")
+    assert set(batch["mask"].unique().tolist()) == {0, 255}
+
+
+@pytest.mark.parametrize("kind", [ArraysDataModule, PicturesDataModule])
+def test_a_damaged_case_is_named_or_left_out(
+    tmp_path: Path, kind: type[ArraysDataModule], caplog: pytest.LogCaptureFixture
+):
+    write_cases(tmp_path, {"test": ["p1_a", "p2_a", "p3_a"]}, slices=1)
+    path = tmp_path / "test" / "p2_a.npz"
+    path.write_bytes(path.read_bytes()[:90])
+    message = r"case p2_a: .*p2_a\.npz: cannot be read as a NumPy archive"
+    dm = kind(tmp_path)
+    if kind is PicturesDataModule:
+        dm.setup("test")  # pictures are read when they are asked for
+    with pytest.raises(InputError, match=message):
+        batches(dm, "test") if kind is PicturesDataModule else dm.setup("test")
+    dm = kind(tmp_path, corrupt="skip")
+    with caplog.at_level(logging.INFO):
+        dm.setup("test")
+    assert [case.case_id for case in dm.cases("test")] == ["p1_a", "p3_a"]
+    assert dm.skipped["test"] == {"unreadable cases": 1}
+    assert "left out 1 unreadable cases" in caplog.text
+    assert "2 cases of 2 patients, 2 slices" in caplog.text
+    path.unlink()
+    for name in ("p1_a", "p3_a"):
+        (tmp_path / "test" / f"{name}.npz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"no case of the test split.*can be read"):
+        kind(tmp_path, corrupt="skip").setup("test")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_case_damaged_later_names_file_and_case_from_a_worker(tmp_path: Path, workers: int):
+    write_cases(tmp_path, {"test": ["p1_a"]}, slices=1)
+    dm = PicturesDataModule(tmp_path, num_workers=workers, persistent_workers=False)
+    dm.setup("test")
+    (tmp_path / "test" / "p1_a.npz").write_bytes(b"")
+    assert error_of(dm.test_dataloader()).startswith("case p1_a: ")
+
+
+def test_a_picture_of_several_slices_is_refused(root: Path):
+    dm = PicturesDataModule(root)
+    dm.setup("test")
+    assert "expected one picture, got 3 slices" in error_of(dm.test_dataloader())
+
+
+@pytest.mark.parametrize("kind", [ArraysDataModule, PicturesDataModule])
+def test_empty_training_slices_can_be_left_out(tmp_path: Path, kind: type[ArraysDataModule]):
+    slices = 1 if kind is PicturesDataModule else 3
+    write_cases(tmp_path, {"train": ["p1_a", "p2_a"], "val": ["p3_a"]}, slices=slices)
+    if slices == 1:  # write_case leaves the last slice without a label
+        path = tmp_path / "train" / "p1_a.npz"
+        np.savez(path, image=np.zeros((1, 6, 5), np.int16), label=np.ones((1, 6, 5), np.uint8))
+    dm = kind(tmp_path, empty_slices="skip", batch_size=1)
+    dm.setup("fit")
+    kept = rows(batches(dm, "train"), "case_id", "slice_index", "slice_count", "mask")
+    assert len(kept) == (1 if slices == 1 else 4)
+    assert all((mask > 0).any() and count == slices for *_, count, mask in kept)
+    assert len(dm.datasets["val"]) == slices
+    assert dm.skipped["train"] == {"slices in which nothing is outlined": 1 if slices == 1 else 2}
+
+
+def test_training_without_any_structure_is_an_error(tmp_path: Path):
+    write_cases(tmp_path, {"train": ["p1_a"], "val": ["p2_a"]}, slices=1)
+    with pytest.raises(InputError, match=r"no training slice.*shows a structure"):
+        ArraysDataModule(tmp_path, empty_slices="skip").setup("fit")
+
+
+def test_limits_count_cases_and_do_not_depend_on_the_seed(tmp_path: Path):
+    write_cases(tmp_path, {"test": [f"p{n:02d}_a" for n in range(12)]}, slices=1)
+
+    def kept(**options: int) -> list[str]:
+        dm = ArraysDataModule(tmp_path, max_test_cases=4, **options)
+        dm.setup("test")
+        return [case.case_id for case in dm.cases("test")]
+
+    assert len(kept()) == 4
+    assert kept(seed=1) == kept(seed=2)
+    assert kept(selection_seed=1) != kept(selection_seed=2)
+    with pytest.raises(ValueError, match="max_test_cases"):
+        ArraysDataModule(tmp_path, max_test_cases=0)
+
+
+def test_structures_are_one_for_each_label_by_default(root: Path):
+    assert ArraysDataModule(root).label_parts == {"ball": (1,), "box": (2,)}
+
+
+def test_nothing_heavy_is_sent_to_workers(tmp_path: Path):
+    write_cases(tmp_path, {"test": ["p1_a", "p2_a"]}, slices=40, size=(64, 64))
+    dm = ArraysDataModule(tmp_path)
+    dm.setup("test")
+    list(dm.test_dataloader())  # maps the volumes
+    for part in (dm.datasets["test"].readers, dm.datasets["test"].cases):
+        assert len(pickle.dumps(part)) < 4000
+
+
+def test_a_picture_set_can_be_sent_to_a_spawned_worker(tmp_path: Path):
+    write_png(tmp_path / "a.png", np.full((4, 4), 9, np.uint8))
+    write_png(tmp_path / "m.png", np.full((4, 4), 255, np.uint8))
+    source = PictureWithMasks(tmp_path / "a.png", ((tmp_path / "m.png", 1),))
+    dm = PicturesDataModule(tmp_path)
+    dm.index_split = lambda split: CaseIndex([SegmentationCase("a", "a", source)])  # type: ignore[method-assign]
+    dm.setup("test")
+    copy = pickle.loads(pickle.dumps(dm.datasets["test"].readers[0]))
+    assert copy.read_slice(0).mask.all()
+
+
+def test_transforms_of_different_shapes_name_the_cases(root: Path):
+    dm = ArraysDataModule(root)
+    dm.setup("test")
+    dataset = dm.datasets["test"]
+    first = dataset[0]
+    dataset.preparation = SlicePreparation(SquareResize(5), 5)
+    with pytest.raises(ValueError, match=r"case p5_a \(3, 5, 5\)"):
+        SliceCollate()([first, dataset[4]])
+
+
+def test_slices_without_contrast_are_black(tmp_path: Path):
+    path = tmp_path / "test" / "p1_a.npz"
+    path.parent.mkdir()
+    np.savez(path, image=np.full((1, 4, 4), 7, np.int16), label=np.zeros((1, 4, 4), np.uint8))
+
+    class Percentiles(ArraysDataModule):
+        @property
+        def window(self) -> Any:
+            from medzeroseg.imaging import PercentileWindow
+
+            return PercentileWindow()
+
+    dm = Percentiles(tmp_path)
+    dm.setup("test")
+    (batch,) = batches(dm, "test")
+    assert (batch["native_image"][0] == 0).all()
+
+
+class Recorder(LightningModule):
+    """Notes the volumes that it is tested on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[tuple[str, int]] = []
+
+    def setup(self, stage: str) -> None:
+        transform = SquareResize(6)
+        self.trainer.datamodule.attach_model(transform, transform, None)  # type: ignore[attr-defined]
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        assert batch["image"].shape[1:] == (3, 6, 6)
+        return self.weight.sum()
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self.seen += list(zip(batch["case_id"], batch["slice_index"].tolist(), strict=True))
+
+    predict_step = test_step
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_lightning_fits_tests_and_predicts(root: Path):
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    model, dm = Recorder(), ArraysDataModule(root)
+    trainer.fit(model, datamodule=dm)
+    trainer.test(model, datamodule=dm, verbose=False)
+    assert model.seen == [(case, k) for case in ("p4_a", "p5_a") for k in range(3)]
+    trainer.predict(model, datamodule=dm, return_predictions=False)
+    assert len(model.seen) == 12
+
+
+def test_an_untouched_dataset_starts_at_epoch_0():
+    dataset = SliceDataset([], [], SlicePreparation(SquareResize(4), 4))
+    assert len(dataset) == 0
+    assert dataset.epoch == 0
+
+
+def test_a_picture_is_squashed_not_cropped():
+    """The corners of a wide picture stay in view."""
+    from data_modules.slices import _square_picture
+
+    grey = np.zeros((10, 40), np.float32)
+    grey[:, :4], grey[:, -4:] = 1, 0.5
+    picture = np.asarray(_square_picture(grey, 20))
+    assert picture.shape == (20, 20, 3)
+    assert picture[10, 0, 0] > 200
+    assert 100 < picture[10, -1, 0] < 150
+    assert isinstance(_square_picture(grey, 20), Image.Image)
