@@ -17,8 +17,10 @@ RESUME  ?=
 ARGS    ?=
 BENCH   ?= losses
 RUNS    ?= runs
+DATASET ?=
+ROOT    ?=
 
-.PHONY: help setup train tables dashboard phantom test test-slow check format bench lock clean
+.PHONY: help setup train tables dashboard phantom data-check test test-slow check format bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -45,8 +47,11 @@ train: $(READY)  ## train and evaluate one experiment: make train EXP=phantom_ce
 tables: $(READY)  ## merge the tables of every experiment under runs/
 	@$(BIN)/medzeroseg tables --runs $(RUNS)
 
-phantom: $(READY)  ## write the synthetic dataset: make phantom [ARGS='--out data/phantom --seed 0']
+phantom: $(READY)  ## write a synthetic dataset: make phantom [ARGS='--layout roco|acdc|synapse|covid_qu_ex --out data/phantom']
 	@$(BIN)/medzeroseg phantom $(ARGS)
+
+data-check: $(READY)  ## check a dataset before training on it: make data-check DATASET=acdc ROOT=data/ACDC [ARGS='--json report.json']
+	@$(BIN)/medzeroseg data check $(if $(DATASET),$(DATASET),'') $(if $(ROOT),$(ROOT),'') $(ARGS)
 
 dashboard: $(READY)  ## TensorBoard on runs/
 	@$(BIN)/tensorboard --logdir $(RUNS) $(ARGS)

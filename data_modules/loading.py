@@ -4,8 +4,10 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler
 
 from data_modules.seeding import stable_hash
 
@@ -66,6 +68,34 @@ class EpochRandomSampler(RandomSampler):
         """Give each position once, in the epoch's order."""
         generator = torch.Generator().manual_seed(stable_hash(f"{self.seed}/{self.epoch}"))
         yield from torch.randperm(self.num_samples, generator=generator).tolist()
+
+
+class CaseSampler(DistributedSampler[Item_co]):
+    """Gives a rank whole cases, slice after slice, in the dataset's order; no case twice, none cut in two.
+
+    Being a `DistributedSampler`, it is left in place by Lightning, whose own would deal the slices out in turn. Ranks
+    may get different numbers of rows: evaluation must not synchronise batch by batch.
+    """
+
+    def __init__(self, dataset: Dataset[Item_co], case_of_row: npt.NDArray[np.int32], rank: int, ranks: int) -> None:
+        """Choose the rank's cases.
+
+        Args:
+            dataset: The slices.
+            case_of_row: (N,) which case each row belongs to, rising.
+            rank: This process, 0..ranks-1.
+            ranks: How many processes share the work.
+        """
+        super().__init__(dataset, num_replicas=ranks, rank=rank, shuffle=False)
+        self.rows: list[int] = np.flatnonzero(case_of_row % ranks == rank).tolist()
+
+    def __iter__(self) -> Iterator[int]:  # type: ignore[override]  # torch's stubs say items, it gives positions
+        """Give the rank's rows."""
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.rows)
 
 
 class EpochDataLoader(DataLoader[Item_co]):

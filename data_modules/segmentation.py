@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from data_modules.cases import BACKGROUND, IGNORE, CaseIndex, LabelCheck, SegmentationCase
+from data_modules.loading import CaseSampler
 from data_modules.pairs import ImageTransform, SquareResize, Tokenizer
 from data_modules.screening import some
 from data_modules.seeding import seeded
@@ -174,6 +176,12 @@ class SegmentationDataModule(SplitDataModule[SliceDataset]):
     def collate(self) -> Callable[[Any], dict[str, Any]]:
         """Make batches of slices."""
         return SliceCollate()
+
+    def _eval_dataloader(self, part: Part) -> DataLoader[Any]:
+        dataset = self.datasets[part]
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        sampler = CaseSampler(dataset, dataset.case_of_row, rank, ranks)
+        return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._loader_options())
 
     def cases(self, part: Part) -> list[SegmentationCase]:
         """List the cases of a split (or of "predict") that is set up, in the dataset's order."""

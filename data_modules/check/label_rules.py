@@ -26,7 +26,7 @@ def cases_have_a_reference(checked: Checked) -> Iterator[Finding]:
 
 def labels_are_the_datasets(checked: Checked) -> Iterator[Finding]:
     """A mask may hold the dataset's label ids and no other."""
-    if not isinstance(checked.module, SegmentationDataModule):
+    if not isinstance(checked.module, SegmentationDataModule) or not checked.read:
         return
     known = checked.module.label_names.keys() | {BACKGROUND, IGNORE}
     strange = [(facts, sorted(facts.voxels_of_label.keys() - known)) for facts in checked.read if facts.voxels_of_label]

@@ -45,7 +45,7 @@ def build_module(cls: type[Any], root: Path, options: Sequence[str]) -> Any:  # 
         except argparse.ArgumentError as error:
             raise InputError(f"data check: --option {option}: {_reason(str(error))}") from error
     try:
-        return cls(root, **parser.instantiate_classes(parser.parse_args(words)).as_dict())
+        return cls(root, **parser.instantiate(parser.parse_args(words)).as_dict())
     except ValueError as error:
         raise InputError(f"data check: --option: {error}") from error
 

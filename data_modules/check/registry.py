@@ -52,9 +52,9 @@ def class_path_of(name: str) -> str:
     if "." in name:
         return name
     near = get_close_matches(name, DATASETS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = f" Did you mean {near[0]}?" if near else ""
     raise InputError(
-        f"data check: no dataset is called '{name}'{hint} Known: {', '.join(DATASETS)}; "
+        f"data check: no dataset is called '{name}'.{hint} Known: {', '.join(DATASETS)}; "
         "or give the class path of a data module"
     )
 

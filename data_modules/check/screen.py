@@ -1,7 +1,6 @@
 """Shows a report on the screen."""
 
 from rich.console import Console, Group
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -55,16 +54,20 @@ def _label_table(report: Report) -> Table:
 def _findings(findings: list[Finding]) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")  # a path is never cut short
     for finding in findings:
         message = Text(finding.message)
         message.append(f"  [{finding.code}]", style="dim")
         lines = list(finding.details) or ([_named(finding)] if finding.case_ids else [])
-        shown = [Padding(Text(line), (0, 0, 0, 2)) for line in lines[:_LINES_SHOWN]]
+        shown = Table.grid(padding=(0, 1, 0, 0))
+        shown.add_column(no_wrap=True)
+        shown.add_column(overflow="fold")
+        for line in lines[:_LINES_SHOWN]:
+            shown.add_row("-", Text(line))
         more = len(lines) - _LINES_SHOWN
         if more > 0:
-            shown.append(Padding(Text(f"and {more:,} more (all of them: --json PATH)", style="dim"), (0, 0, 0, 2)))
-        grid.add_row(Text(finding.severity.upper(), style=_STYLES[finding.severity]), Group(message, *shown))
+            shown.add_row("", Text(f"and {more:,} more (all of them: --json PATH)", style="dim"))
+        grid.add_row(Text(finding.severity.upper(), style=_STYLES[finding.severity]), Group(message, shown))
     return grid
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data_modules.case_sources import ArrayFiles, PictureWithMasks
 from data_modules.cases import CaseIndex, SegmentationCase
+from data_modules.loading import CaseSampler
 from data_modules.pairs import SquareResize
 from data_modules.segmentation import SegmentationDataModule
 from data_modules.slices import Augmentation, GreyImage, LabelMap, SliceCollate, SliceDataset, SlicePreparation
@@ -417,6 +418,23 @@ def test_lightning_fits_tests_and_predicts(root: Path):
     assert model.seen == [(case, k) for case in ("p4_a", "p5_a") for k in range(3)]
     trainer.predict(model, datamodule=dm, return_predictions=False)
     assert len(model.seen) == 12
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_ranks_share_whole_cases(root: Path, ranks: int):
+    dm = ArraysDataModule(root)
+    dm.setup("test")
+    dataset = dm.datasets["test"]
+    seen: list[int] = []
+    for rank in range(ranks):
+        sampler = CaseSampler(dataset, dataset.case_of_row, rank, ranks)
+        own = list(sampler)
+        assert len(own) == len(sampler)
+        assert own == sorted(own)
+        cases = {int(dataset.case_of_row[row]) for row in own}
+        assert own == [row for row in range(len(dataset)) if int(dataset.case_of_row[row]) in cases]
+        seen += own
+    assert sorted(seen) == list(range(len(dataset)))
 
 
 def test_an_untouched_dataset_starts_at_epoch_0():

@@ -39,13 +39,13 @@ def write_roco_v2(
         sizes: Pairs of each split.
         nested_images: Put images in `{split}_images/{split}/` instead of `{split}/`.
     """
-    for split, count in (sizes or {"train": 8, "valid": 4, "test": 6}).items():
+    for place, (split, count) in enumerate((sizes or {"train": 8, "valid": 4, "test": 6}).items()):
         folder = root / f"{split}_images" / split if nested_images else root / split
         captions, concepts = [], []
         for number in range(1, count + 1):
             name = f"ROCOv2_2023_{split}_{number:06d}"
             level = 40 + (37 * number + 11 * len(split)) % 160
-            write_picture(folder / f"{name}.jpg", level, seed=seed)
+            write_picture(folder / f"{name}.jpg", level, seed=10 * seed + place)
             captions.append((name, caption(name, level)))
             concepts.append((name, "C1306645;C0817096" if number % 2 else "C0040405"))
         write_csv(root / f"{split}_captions.csv", ("ID", "Caption"), captions)

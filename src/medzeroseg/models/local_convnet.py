@@ -1,44 +1,40 @@
 """A small convolutional trunk with a limited receptive field, registered with timm.
 
 Global attention trained from scratch on a few thousand pairs moves the evidence for an organ to background
-tokens (Li et al., CLIP Surgery, arXiv 2304.05653). Two things keep the dense features of this trunk usable for
-localisation (docs/localisation.md):
-
-- a position sees only a neighbourhood;
-- nothing normalises the stream position by position, so that a place without evidence can be silent. The blocks
-  are ConvNeXt's (Liu et al., CVPR 2022), whose norms sit inside the residual branches.
-
-No statistics of the batch: the same result on one rank or many and under gradient caching.
+tokens (Li et al., CLIP Surgery, arXiv 2304.05653). A trunk that sees only a neighbourhood of each position
+cannot so easily, which keeps its dense features usable for localisation. The blocks are ConvNeXt's (Liu et
+al., CVPR 2022). LayerNorm throughout: no statistics of the batch, hence the same result on one rank or many
+and under gradient caching.
 """
 
-import math
 from typing import Any, ClassVar
 
 import torch
+from timm.layers import LayerNorm2d
 from timm.models import checkpoint_seq, register_model
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
 
 class LocalConvNet(nn.Module):
-    """Convolutional trunk: patches, then stages of depthwise blocks with strided convolutions between them.
+    """Convolutional trunk: stride-4 patches, then stages of depthwise blocks, halving the grid between them.
 
-    After the last block comes the mean, and a linear projection of the mean equals the mean of the
+    The final norm comes before the pooling, so a linear projection of the mean equals the mean of the
     projections: the dense features live in the space of the pooled one.
 
     Args:
         widths: Channels of each stage.
         depths: Blocks of each stage.
-        strides: Of the patches, in pixels, then from each stage to the next, in grid positions.
         kernel_size: Side of the depthwise kernels in grid positions (odd).
         mlp_ratio: Expansion of the pointwise MLP of each block.
+        patch_px: Side and stride of the patches in pixels.
         in_chans: Channels of the image.
         num_classes: Outputs of the classifier; 0 for none.
         global_pool: ``"avg"``, or ``""`` for no pooling.
 
     Shapes:
         images ``(B, in_chans, H, W)`` -> features ``(B, widths[-1], h, w)`` with
-        ``h = H / prod(strides)``.
+        ``h = H / (patch_px * 2 ** (len(widths) - 1))``.
     """
 
     # open_clip asks timm trunks for the grid that an attention pooling would need; this one has none
@@ -47,31 +43,34 @@ class LocalConvNet(nn.Module):
     def __init__(
         self,
         widths: tuple[int, ...] = (32, 64, 128),
-        depths: tuple[int, ...] = (1, 2, 1),
-        strides: tuple[int, ...] = (4, 2, 1),
+        depths: tuple[int, ...] = (1, 3, 1),
         kernel_size: int = 5,
         mlp_ratio: float = 2.0,
+        patch_px: int = 4,
         in_chans: int = 3,
         num_classes: int = 0,
         global_pool: str = "avg",
     ) -> None:
         """Build the trunk with random weights."""
         super().__init__()
-        if not len(widths) == len(depths) == len(strides):
-            raise ValueError(f"widths, depths and strides must be equally long, not {widths}, {depths}, {strides}")
+        if len(widths) != len(depths):
+            raise ValueError(f"widths and depths must be equally long, not {widths} and {depths}")
         self.num_features = widths[-1]
-        self.stride_px = math.prod(strides)
+        self.stride_px = patch_px * 2 ** (len(widths) - 1)
         self.grad_checkpointing = False
-        self.stem = nn.Conv2d(in_chans, widths[0], strides[0], strides[0])
+        self.stem = nn.Sequential(nn.Conv2d(in_chans, widths[0], patch_px, patch_px), LayerNorm2d(widths[0]))
         stages: list[nn.Module] = []
         for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-            down = [nn.Conv2d(widths[i - 1], width, strides[i], strides[i])] if i > 0 else []
+            down: list[nn.Module] = []
+            if i > 0:
+                down = [LayerNorm2d(widths[i - 1]), nn.Conv2d(widths[i - 1], width, kernel_size=2, stride=2)]
             blocks = [
                 ConvNeXtBlock(width, kernel_size=kernel_size, mlp_ratio=mlp_ratio, ls_init_value=None)
                 for _ in range(depth)
             ]
             stages.append(nn.Sequential(*down, *blocks))
         self.stages = nn.Sequential(*stages)
+        self.norm = LayerNorm2d(self.num_features)
         self.apply(_init_weights)
         self.reset_classifier(num_classes, global_pool)
 
@@ -88,11 +87,12 @@ class LocalConvNet(nn.Module):
         self.grad_checkpointing = enable
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images ``(B, in_chans, H, W)`` -> features ``(B, C, h, w)``."""
+        """Images ``(B, in_chans, H, W)`` -> normalised features ``(B, C, h, w)``."""
         # depthwise convolutions and the pointwise MLPs run 1.5 to 2 times faster with the channels innermost
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         recompute = self.grad_checkpointing and torch.is_grad_enabled()
-        out: Tensor = checkpoint_seq(self.stages, x) if recompute else self.stages(x)
+        x = checkpoint_seq(self.stages, x) if recompute else self.stages(x)
+        out: Tensor = self.norm(x)
         return out
 
     def forward_head(self, x: Tensor) -> Tensor:

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from medzeroseg.postprocessing import PostProcessing, boxes_from_masks, points_from_masks
+from medzeroseg.postprocessing import (
+    LargestComponents,
+    Otsu,
+    PostProcessing,
+    boxes_from_masks,
+    points_from_masks,
+)
 from medzeroseg.saliency import SaliencyMethod, resize_maps
 from medzeroseg.segmenters import PromptableSegmenter, SpatialPrompts
 from medzeroseg.zero_shot.calibration import Calibration, MeanOfPrompts, scale_over_case
@@ -39,7 +45,7 @@ class ZeroShotMethod(nn.Module):
 
     Args:
         saliency: Makes the maps.
-        postprocessing: Makes masks of them.
+        postprocessing: Makes masks of them; None: Otsu's threshold and the largest component.
         segmenter: Redraws each mask from its box; None: the masks stay.
         calibration: Compares prompts.
         title: Name in tables; None: the saliency's.
@@ -56,7 +62,7 @@ class ZeroShotMethod(nn.Module):
     def __init__(
         self,
         saliency: SaliencyMethod,
-        postprocessing: PostProcessing,
+        postprocessing: PostProcessing | None = None,
         segmenter: PromptableSegmenter | None = None,
         calibration: Calibration | None = None,
         title: str | None = None,
@@ -72,7 +78,7 @@ class ZeroShotMethod(nn.Module):
         if slices_at_a_time < 1:
             raise ValueError(f"slices_at_a_time must be at least 1, got {slices_at_a_time}")
         self.saliency = saliency
-        self.postprocessing = postprocessing
+        self.postprocessing = postprocessing or PostProcessing([Otsu(), LargestComponents()])
         self.segmenter = segmenter
         self.calibration = calibration or MeanOfPrompts()
         self.title = title or saliency.title

@@ -190,9 +190,12 @@ def test_ids_and_patients_in_two_places(tmp_path: Path):
 
 def test_an_empty_split_and_a_missing_one(tmp_path: Path):
     write_case(tmp_path, "train", "p1_a")
-    found = check(ArraysDataModule(tmp_path))
-    assert "the val split holds no case" in found["split_empty"].message
-    assert found["split_empty"].severity == "error"
+    checked, _ = read_dataset(ArraysDataModule(tmp_path), SPLITS, 1, lambda done, total: None)
+    empty = [finding for finding in judge(checked) if finding.code == "split_empty"]
+    assert [(finding.severity, finding.message) for finding in empty] == [
+        ("error", "the val split holds no case"),
+        ("error", "the test split holds no case"),
+    ]
     (tmp_path / "roco").mkdir()
     unusable = check(ROCODataModule(tmp_path / "roco"))["split_unusable"]
     assert unusable.severity == "error"

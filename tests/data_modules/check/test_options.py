@@ -15,7 +15,7 @@ def test_every_dataset_of_the_list_is_a_data_module(name: str):
 
 
 def test_names_that_are_none(tmp_path: Path):
-    with pytest.raises(InputError, match=r"'acdk'; did you mean acdc\? Known: acdc, "):
+    with pytest.raises(InputError, match=r"'acdk'\. Did you mean acdc\? Known: acdc, "):
         class_path_of("acdk")
     for path in ("data_modules.NoSuchThing", "no_such_package.Thing"):
         with pytest.raises(InputError, match=f"{path} cannot be imported"):
