@@ -43,7 +43,10 @@ def test_data_modules_know_only_imaging(project_root: Path) -> None:
         assert all(_within(name, "medzeroseg.imaging") for name in names), (file, names)
 
 
-@pytest.mark.parametrize("package", ["losses", "metrics", "models", "tables", "imaging"])
+@pytest.mark.parametrize(
+    "package",
+    ["losses", "metrics", "models", "tables", "imaging", "saliency", "postprocessing", "segmenters", "zero_shot"],
+)
 def test_pure_packages_do_not_know_lightning(project_root: Path, package: str) -> None:
     for file in _modules(project_root / "src" / "medzeroseg" / package):
         assert not [name for name in _imports(file) if _within(name, "lightning")], file
