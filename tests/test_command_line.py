@@ -121,7 +121,7 @@ def test_interpolation_follows_overrides_and_crosses_files(tmp_path: Path) -> No
     assert str(config.trainer.default_root_dir) == f"{tmp_path}/mine/seed_7"  # defaults.yaml, after the command line
     assert config.data.init_args.seed == 7  # parts/phantom_data.yaml, a file of its own
     checkpoint = next(c for c in config.trainer.callbacks if c.class_path.endswith("ModelCheckpoint"))
-    assert checkpoint.init_args.dirpath == f"{tmp_path}/mine/seed_7/checkpoints"  # an interpolation of one
+    assert str(checkpoint.init_args.dirpath) == f"{tmp_path}/mine/seed_7/checkpoints"  # an interpolation of one
 
 
 def test_missing_data_names_folder_terms_and_the_phantom(
