@@ -175,7 +175,7 @@ class SegmentationDataModule(SplitDataModule[SliceDataset]):
 
     def collate(self) -> Callable[[Any], dict[str, Any]]:
         """Make batches of slices."""
-        return SliceCollate()
+        return SliceCollate(self.label_names)
 
     def _eval_dataloader(self, part: Part) -> DataLoader[Any]:
         dataset = self.datasets[part]

@@ -1,7 +1,7 @@
 """2-D slices of labelled cases: where they are read, the dataset over them, and the collation into batches."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, Protocol, TypedDict
 
@@ -237,8 +237,10 @@ class SliceCollate:
     `spacing_mm` (B, 3) float: between slices, rows, columns of the native image, NaN where lost; `case_id` list of B
     strings; `slice_index`, `slice_count` (B,) int64: which slice of how many in the whole case; `index` (B,) int64:
     the row in the dataset. Outside training also `native_image`, list of B float32 (H0, W0) in [0, 1], windowed, and
-    `native_mask`, list of B uint8 (H0, W0) or None.
+    `native_mask`, list of B uint8 (H0, W0) or None. With `label_names` (label id to structure) these come along.
     """
+
+    label_names: Mapping[int, str] | None = None
 
     def __call__(self, items: Sequence[SliceItem]) -> dict[str, Any]:
         """Collate B items.
@@ -262,6 +264,8 @@ class SliceCollate:
             "slice_count": torch.tensor([item["slice_count"] for item in items]),
             "index": torch.tensor([item["index"] for item in items]),
         }
+        if self.label_names is not None:
+            batch["label_names"] = dict(self.label_names)
         if "native_image" in first:
             batch["native_image"] = [item["native_image"] for item in items]
             batch["native_mask"] = [item["native_mask"] for item in items]

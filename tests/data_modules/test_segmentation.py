@@ -71,6 +71,7 @@ def test_batches_hold_the_documented_keys(root: Path):
     assert first["slice_index"].tolist() == [0, 1, 2, 0]
     assert first["slice_count"].tolist() == [3] * 4
     assert first["index"].tolist() == [0, 1, 2, 3]
+    assert first["label_names"] == dm.label_names
     assert first["spacing_mm"].shape == (4, 3)
     assert first["spacing_mm"].isnan().all()
     assert len(second["case_id"]) == 2  # nothing is dropped outside training
