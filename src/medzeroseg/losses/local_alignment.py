@@ -6,8 +6,8 @@ text-conditioned pooling, in the manner of GLoRIA (Huang et al., ICCV 2021), FIL
 
 Unlike there, patch features are NOT brought to unit length. A patch without evidence must be able to be silent. On the
 unit sphere it points somewhere, so background tokens may carry the evidence ("opposite visualisation", Li et al., CLIP
-Surgery, arXiv 2304.05653): in a trial with known truth the maximum of the map lay right in 19-60 % with unit
-patches and in 90-100 % without (docs/localisation.md).
+Surgery, arXiv 2304.05653): in toys with known truth the maximum of the map lay right in 17-100 % of
+cases with unit patches and in 70-100 % without (docs/localisation.md).
 """
 
 from __future__ import annotations
