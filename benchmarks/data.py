@@ -29,8 +29,8 @@ from PIL import Image
 
 from benchmarks.timing import interleaved_medians, machine
 from data_modules import PictureFile, SynapseDataModule
+from data_modules.cores import usable_cores
 from data_modules.pairs import ImageTextCollate, ImageTextDataset, ImageTextRecord
-from data_modules.screening import usable_cores
 from medzeroseg.main import main
 from medzeroseg.models import ImageTextModel
 

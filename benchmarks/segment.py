@@ -23,7 +23,7 @@ from benchmarks import saliency_peers as peers
 from benchmarks.timing import interleaved_medians, machine
 from medzeroseg.models import ImageTextModel, SaliencyLayer
 from medzeroseg.saliency import M2IB, GradCAM, GScoreCAM, PatchTextSimilarity, SaliencyMethod
-from medzeroseg.saliency.m2ib import bottleneck_noise
+from medzeroseg.saliency.noise import keyed_noise
 
 MODEL = "ViT-B-16"
 
@@ -117,7 +117,7 @@ class Bench:
         layer = self.layer(method)
 
         def noise(image: int, step: int, shape: tuple[int, ...]) -> Tensor:
-            return bottleneck_noise(keys[image], step, shape).to(self.device)
+            return keyed_noise(keys[image], step, shape).to(self.device)
 
         self.model.requires_grad_(not frozen)
         try:

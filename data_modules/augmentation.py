@@ -33,70 +33,65 @@ class AugmentationParameters:
     intensity: Intensity
 
 
+@dataclass(frozen=True, kw_only=True)
 class SliceAugmentation(Augmentation):
     """Draws small similarity transforms and changes of intensity from ranges; without arguments it changes nothing.
 
     Geometric changes are always drawn from their ranges; each change of intensity is made with `probability`.
     Ranges of factors (scale, gamma, contrast) are drawn evenly in the logarithm.
+
+    Args:
+        rotation_deg: Turn by at most so much either way.
+        scale: Smallest and largest magnification.
+        shift: Move by at most this share of height and width.
+        flip_left_right: Probability of mirroring. Leave it at 0 where the sides have names.
+        probability: Of each change of intensity.
+        gamma: Smallest and largest exponent.
+        contrast: Smallest and largest stretch about the mean.
+        brightness: Add at most so much either way (the image's range is 1).
+        blur_sigma_px: Largest standard deviation of the blur, pixels of the slice.
+        noise_std: Largest standard deviation of the noise (the image's range is 1).
+        rician: Noise as in magnitude images (MR).
+        bias_field: Largest coefficient of a smooth gain (MR coils).
+
+    Raises:
+        ValueError: A number is out of range; names the argument.
     """
 
-    def __init__(
-        self,
-        *,
-        rotation_deg: float = 0.0,
-        scale: Range = (1.0, 1.0),
-        shift: float = 0.0,
-        flip_left_right: float = 0.0,
-        probability: float = 0.5,
-        gamma: Range = (1.0, 1.0),
-        contrast: Range = (1.0, 1.0),
-        brightness: float = 0.0,
-        blur_sigma_px: float = 0.0,
-        noise_std: float = 0.0,
-        rician: bool = False,
-        bias_field: float = 0.0,
-    ) -> None:
-        """Set the ranges.
+    rotation_deg: float = 0.0
+    scale: Range = (1.0, 1.0)
+    shift: float = 0.0
+    flip_left_right: float = 0.0
+    probability: float = 0.5
+    gamma: Range = (1.0, 1.0)
+    contrast: Range = (1.0, 1.0)
+    brightness: float = 0.0
+    blur_sigma_px: float = 0.0
+    noise_std: float = 0.0
+    rician: bool = False
+    bias_field: float = 0.0
 
-        Args:
-            rotation_deg: Turn by at most so much either way.
-            scale: Smallest and largest magnification.
-            shift: Move by at most this share of height and width.
-            flip_left_right: Probability of mirroring. Leave it at 0 where the sides have names.
-            probability: Of each change of intensity.
-            gamma: Smallest and largest exponent.
-            contrast: Smallest and largest stretch about the mean.
-            brightness: Add at most so much either way (the image's range is 1).
-            blur_sigma_px: Largest standard deviation of the blur, pixels of the slice.
-            noise_std: Largest standard deviation of the noise (the image's range is 1).
-            rician: Noise as in magnitude images (MR).
-            bias_field: Largest coefficient of a smooth gain (MR coils).
-
-        Raises:
-            ValueError: A number is out of range; names the argument.
-        """
-        for name, factors in {"scale": scale, "gamma": gamma, "contrast": contrast}.items():
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("scale", "gamma", "contrast"):
+            factors: Range = getattr(self, name)
             if len(factors) != 2 or not 0 < factors[0] <= factors[1] < math.inf:
                 raise ValueError(f"{name} must be a smallest and a largest factor over 0, got {factors}")
-        for name, share in {"flip_left_right": flip_left_right, "probability": probability}.items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} must be a probability from 0 to 1, got {share}")
+        for name in ("flip_left_right", "probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be a probability from 0 to 1, got {getattr(self, name)}")
         at_most = {
-            "rotation_deg": (rotation_deg, 180.0),
-            "shift": (shift, 1.0),
-            "brightness": (brightness, 1.0),
-            "blur_sigma_px": (blur_sigma_px, math.inf),
-            "noise_std": (noise_std, 1.0),
-            "bias_field": (bias_field, 1.0),
+            "rotation_deg": 180.0,
+            "shift": 1.0,
+            "brightness": 1.0,
+            "blur_sigma_px": math.inf,
+            "noise_std": 1.0,
+            "bias_field": 1.0,
         }
-        for name, (value, limit) in at_most.items():
+        for name, limit in at_most.items():
+            value: float = getattr(self, name)
             if not 0 <= value <= limit or math.isinf(value):
                 raise ValueError(f"{name} must be from 0 to {limit}, got {value}")
-        self.rotation_deg, self.scale, self.shift = rotation_deg, scale, shift
-        self.flip_left_right, self.probability = flip_left_right, probability
-        self.gamma, self.contrast, self.brightness = gamma, contrast, brightness
-        self.blur_sigma_px, self.noise_std, self.rician = blur_sigma_px, noise_std, rician
-        self.bias_field = bias_field
 
     def sample(self, seed: int) -> AugmentationParameters:
         """Draw the parameters for one slice.
@@ -148,109 +143,49 @@ class SliceAugmentation(Augmentation):
         """Draw and apply; see `sample` and `apply`."""
         return self.apply(image, mask, self.sample(seed))
 
-    def __repr__(self) -> str:
-        """Name the ranges, for logs."""
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
 
-
+@dataclass(frozen=True, kw_only=True)
 class CardiacMRAugmentation(SliceAugmentation):
     """For short-axis cine MR: the slice's orientation varies, coils shade the image, noise is Rician."""
 
-    def __init__(
-        self,
-        *,
-        rotation_deg: float = 15.0,
-        scale: Range = (0.85, 1.2),
-        shift: float = 0.06,
-        flip_left_right: float = 0.0,
-        probability: float = 0.5,
-        gamma: Range = (0.75, 1.35),
-        contrast: Range = (0.8, 1.25),
-        brightness: float = 0.05,
-        blur_sigma_px: float = 0.8,
-        noise_std: float = 0.04,
-        rician: bool = True,
-        bias_field: float = 0.2,
-    ) -> None:
-        """Set the ranges; see `SliceAugmentation`."""
-        super().__init__(
-            rotation_deg=rotation_deg,
-            scale=scale,
-            shift=shift,
-            flip_left_right=flip_left_right,
-            probability=probability,
-            gamma=gamma,
-            contrast=contrast,
-            brightness=brightness,
-            blur_sigma_px=blur_sigma_px,
-            noise_std=noise_std,
-            rician=rician,
-            bias_field=bias_field,
-        )
+    rotation_deg: float = 15.0
+    scale: Range = (0.85, 1.2)
+    shift: float = 0.06
+    gamma: Range = (0.75, 1.35)
+    contrast: Range = (0.8, 1.25)
+    brightness: float = 0.05
+    blur_sigma_px: float = 0.8
+    noise_std: float = 0.04
+    rician: bool = True
+    bias_field: float = 0.2
 
 
+@dataclass(frozen=True, kw_only=True)
 class AbdominalCTAugmentation(SliceAugmentation):
     """For windowed axial CT: Hounsfield units are absolute, so intensities move little and nothing is shaded."""
 
-    def __init__(
-        self,
-        *,
-        rotation_deg: float = 10.0,
-        scale: Range = (0.85, 1.15),
-        shift: float = 0.05,
-        flip_left_right: float = 0.0,
-        probability: float = 0.5,
-        gamma: Range = (0.9, 1.1),
-        contrast: Range = (0.9, 1.1),
-        brightness: float = 0.04,
-        blur_sigma_px: float = 0.8,
-        noise_std: float = 0.03,
-    ) -> None:
-        """Set the ranges; see `SliceAugmentation`."""
-        super().__init__(
-            rotation_deg=rotation_deg,
-            scale=scale,
-            shift=shift,
-            flip_left_right=flip_left_right,
-            probability=probability,
-            gamma=gamma,
-            contrast=contrast,
-            brightness=brightness,
-            blur_sigma_px=blur_sigma_px,
-            noise_std=noise_std,
-        )
+    rotation_deg: float = 10.0
+    scale: Range = (0.85, 1.15)
+    shift: float = 0.05
+    gamma: Range = (0.9, 1.1)
+    contrast: Range = (0.9, 1.1)
+    brightness: float = 0.04
+    blur_sigma_px: float = 0.8
+    noise_std: float = 0.03
 
 
+@dataclass(frozen=True, kw_only=True)
 class ChestXRayAugmentation(SliceAugmentation):
     """For frontal chest X-rays: patients stand upright, exposure and post-processing vary a lot."""
 
-    def __init__(
-        self,
-        *,
-        rotation_deg: float = 7.0,
-        scale: Range = (0.9, 1.1),
-        shift: float = 0.05,
-        flip_left_right: float = 0.0,
-        probability: float = 0.5,
-        gamma: Range = (0.75, 1.35),
-        contrast: Range = (0.8, 1.25),
-        brightness: float = 0.08,
-        blur_sigma_px: float = 0.8,
-        noise_std: float = 0.03,
-    ) -> None:
-        """Set the ranges; see `SliceAugmentation`."""
-        super().__init__(
-            rotation_deg=rotation_deg,
-            scale=scale,
-            shift=shift,
-            flip_left_right=flip_left_right,
-            probability=probability,
-            gamma=gamma,
-            contrast=contrast,
-            brightness=brightness,
-            blur_sigma_px=blur_sigma_px,
-            noise_std=noise_std,
-        )
+    rotation_deg: float = 7.0
+    scale: Range = (0.9, 1.1)
+    shift: float = 0.05
+    gamma: Range = (0.75, 1.35)
+    contrast: Range = (0.8, 1.25)
+    brightness: float = 0.08
+    blur_sigma_px: float = 0.8
+    noise_std: float = 0.03
 
 
 def _either_way(draw: float, most: float) -> float:

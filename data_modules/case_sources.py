@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_modules.case_sources_pictures import MaskFiles, PicturePair, PictureWithMasks
-from data_modules.cases import BACKGROUND, IGNORE, CaseArrays, CaseSource
+from data_modules.cases import CaseArrays
 from data_modules.label_ids import to_label_ids
 from medzeroseg.imaging import InputError, Volume, read_volume, to_display
 
@@ -24,7 +24,6 @@ __all__ = [
     "MaskFiles",
     "PicturePair",
     "PictureWithMasks",
-    "Relabelled",
     "View",
     "VolumePair",
     "VolumeWithMasks",
@@ -173,51 +172,6 @@ class ArrayFiles:
                 stacks[key].append(to_label_ids(array, path) if key == self.label_key else array)
         image, *mask = (stack[0] if stack[0].ndim == 3 else np.stack(stack) for stack in (stacks[key] for key in keys))
         return CaseArrays(image, mask[0] if mask else None, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Relabelled:
-    """Another source whose label ids follow another convention.
-
-    Attributes:
-        source: Gives the ids of its own convention.
-        table: (id there, id here) for every id that occurs, through a lookup table: never one after the other, which
-            would merge ids. `BACKGROUND` and `IGNORE` stay unless they are named.
-    """
-
-    source: CaseSource
-    table: tuple[tuple[int, int], ...]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Those of the source."""
-        return self.source.files
-
-    @property
-    def has_reference(self) -> bool:
-        """That of the source."""
-        return self.source.has_reference
-
-    def read(self) -> CaseArrays:
-        """Decode and translate the ids.
-
-        Raises:
-            InputError: The label map holds an id that the table lacks.
-        """
-        arrays = self.source.read()
-        if arrays.mask is None:
-            return arrays
-        known = {BACKGROUND: BACKGROUND, IGNORE: IGNORE} | dict(self.table)
-        found = np.flatnonzero(np.bincount(arrays.mask.ravel(), minlength=IGNORE + 1)).tolist()
-        unknown = [str(label) for label in found if label not in known]
-        if unknown:
-            raise InputError(
-                f"{self.files[-1]}: the label map holds {', '.join(unknown[:5])}, which its label convention does not "
-                f"have; it has {', '.join(map(str, sorted(known)))}: is another convention meant?"
-            )
-        lookup = np.zeros(IGNORE + 1, np.uint8)
-        lookup[list(known.keys())] = list(known.values())
-        return CaseArrays(arrays.image, lookup[arrays.mask], arrays.spacing_mm)
 
 
 def _files_of(path: Path) -> tuple[Path, ...]:

@@ -1,12 +1,13 @@
 """Shuffling and loading that depend on the seed and the epoch alone."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler
 
 from data_modules.seeding import stable_hash
@@ -112,3 +113,25 @@ class EpochDataLoader(DataLoader[Item_co]):
         """Give the batches of an epoch; sampler and workers are told before the first item is read."""
         self.dataset.set_epoch(getattr(self.sampler, "epoch", 0))
         yield from super().__iter__()
+
+
+def stack_images(images: Sequence[tuple[str, Tensor]]) -> Tensor:
+    """Stack the images of a batch.
+
+    Args:
+        images: The case id and the image (3, H, W) of each item.
+
+    Returns:
+        (B, 3, H, W).
+
+    Raises:
+        ValueError: The transform gave images of different shapes; names two of the cases.
+    """
+    first_id, first = images[0]
+    for case_id, image in images:
+        if image.shape != first.shape:
+            raise ValueError(
+                f"the image transform must give one shape: case {first_id} became {tuple(first.shape)}, "
+                f"case {case_id} {tuple(image.shape)}"
+            )
+    return torch.stack([image for _, image in images])

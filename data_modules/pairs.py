@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_modules.loading import EpochDataset
+from data_modules.loading import EpochDataset, stack_images
 from data_modules.seeding import seeded as seeded
 from data_modules.seeding import stable_hash as stable_hash
 from medzeroseg.imaging import InputError, read_picture
@@ -150,16 +150,9 @@ class ImageTextCollate:
         Raises:
             ValueError: The transform gave images of different shapes; names two of the cases.
         """
-        first = items[0]
-        for item in items:
-            if item["image"].shape != first["image"].shape:
-                raise ValueError(
-                    f"the image transform must give one shape: case {first['case_id']} became "
-                    f"{tuple(first['image'].shape)}, case {item['case_id']} {tuple(item['image'].shape)}"
-                )
         texts = [item["text"] for item in items]
         batch: dict[str, Any] = {
-            "image": torch.stack([item["image"] for item in items]),
+            "image": stack_images([(item["case_id"], item["image"]) for item in items]),
             "text": texts,
             "text_id": torch.tensor([item["text_id"] for item in items]),
             "case_id": [item["case_id"] for item in items],

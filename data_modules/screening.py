@@ -1,12 +1,12 @@
 """Which of the pairs found are used: readable ones, a chosen number of them."""
 
 import logging
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from typing import Protocol, TypeVar
 
+from data_modules.cores import usable_cores
 from data_modules.seeding import stable_hash
 from medzeroseg.imaging import InputError
 
@@ -110,9 +110,3 @@ def without_unreadable(records: list[NamedSourceT], skipped: dict[str, int]) -> 
         skipped["unreadable images"] = len(bad)
         log.warning("left out %d unreadable image(s): %s", len(bad), some(bad))
     return [record for record, text in zip(records, failures, strict=True) if text is None]
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may use."""
-    # The affinity mask is what a container or a batch system leaves us; macOS has none.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from data_modules.cases import CaseArrays, CaseSource, SegmentationCase
-from data_modules.screening import usable_cores
+from data_modules.cores import usable_cores
 from data_modules.seeding import stable_hash
 from data_modules.slice_cache_entry import CachedCase, load_entry, put_entry, write_entry
 from data_modules.slice_cache_key import StampBook, content_key, file_stamps, recipe

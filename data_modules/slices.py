@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_modules.cases import CaseSource, LabelCheck, SegmentationCase
-from data_modules.loading import EpochDataset
+from data_modules.loading import EpochDataset, stack_images
 from data_modules.pairs import ImageTransform
 from data_modules.seeding import seeded, stable_hash
 from data_modules.slice_cache_entry import CachedCase
@@ -237,7 +237,8 @@ class SliceCollate:
     `spacing_mm` (B, 3) float: between slices, rows, columns of the native image, NaN where lost; `case_id` list of B
     strings; `slice_index`, `slice_count` (B,) int64: which slice of how many in the whole case; `index` (B,) int64:
     the row in the dataset. Outside training also `native_image`, list of B float32 (H0, W0) in [0, 1], windowed, and
-    `native_mask`, list of B uint8 (H0, W0) or None. With `label_names` (label id to structure) these come along.
+    `native_mask`, list of B uint8 (H0, W0) or None. `label_names`, label id to structure, comes along where it
+    is given.
     """
 
     label_names: Mapping[int, str] | None = None
@@ -248,15 +249,8 @@ class SliceCollate:
         Raises:
             ValueError: The transform gave images of different shapes; names two of the cases.
         """
-        first = items[0]
-        for item in items:
-            if item["image"].shape != first["image"].shape:
-                raise ValueError(
-                    f"the image transform must give one shape: case {first['case_id']} became "
-                    f"{tuple(first['image'].shape)}, case {item['case_id']} {tuple(item['image'].shape)}"
-                )
         batch: dict[str, Any] = {
-            "image": torch.stack([item["image"] for item in items]),
+            "image": stack_images([(item["case_id"], item["image"]) for item in items]),
             "mask": torch.stack([item["mask"] for item in items]).long(),
             "spacing_mm": torch.tensor([item["spacing_mm"] for item in items], dtype=torch.float32),
             "case_id": [item["case_id"] for item in items],
@@ -266,7 +260,7 @@ class SliceCollate:
         }
         if self.label_names is not None:
             batch["label_names"] = dict(self.label_names)
-        if "native_image" in first:
+        if "native_image" in items[0]:
             batch["native_image"] = [item["native_image"] for item in items]
             batch["native_mask"] = [item["native_mask"] for item in items]
         return batch

@@ -10,8 +10,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from data_modules.cores import usable_cores
 from data_modules.loading import EpochDataLoader, EpochDataset, EpochRandomSampler
-from data_modules.screening import NamedT, select_by_hash, usable_cores
+from data_modules.screening import NamedT, select_by_hash
 from medzeroseg.imaging import InputError
 
 Split = Literal["train", "val", "test"]

@@ -86,7 +86,7 @@ def run_check(args: argparse.Namespace, write: Write, console: Console | None = 
     from data_modules.check.checker import SPLITS, holders_of_pixels, judge, read_dataset, summarise
     from data_modules.check.findings import Report
     from data_modules.check.label_rules import label_summaries
-    from data_modules.screening import usable_cores
+    from data_modules.cores import usable_cores
 
     workers = args.workers or usable_cores()
     splits = [split for split in SPLITS if split in (args.splits or SPLITS)]

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic
 
+from data_modules.cores import usable_cores
 from data_modules.phantom.layout import Job, Layout, Record
 from data_modules.phantom.storage import (
     CACHE_FOLDER,
@@ -213,7 +214,7 @@ def write_files(root: Path, contents: Mapping[str, bytes]) -> _FileDigests:
 def _run(chunks: list[_Chunk[Job, Record]], workers: int | None) -> Iterator[list[tuple[_FileDigests, Record]]]:
     if workers is None:
         few = not chunks or sum(len(chunk.jobs) for chunk in chunks) < chunks[0].layout.few_jobs
-        workers = 0 if few else min(len(os.sched_getaffinity(0)), _MAX_WORKERS)
+        workers = 0 if few else min(usable_cores(), _MAX_WORKERS)
     if workers == 0:
         yield from map(_work_off, chunks)
         return

@@ -10,7 +10,6 @@ from data_modules.case_sources import (
     ArrayFiles,
     PicturePair,
     PictureWithMasks,
-    Relabelled,
     VolumePair,
     VolumeWithMasks,
     to_label_ids,
@@ -176,17 +175,6 @@ def test_pickled_objects_are_refused(tmp_path: Path):
     np.savez(tmp_path / "evil.npz", image=np.array([{"a": 1}], dtype=object), label=np.zeros((1, 1)))
     with pytest.raises(InputError, match=r"evil\.npz"):
         ArrayFiles((tmp_path / "evil.npz",)).read()
-
-
-def test_ids_that_collide_are_remapped_at_once(tmp_path: Path):
-    """1 -> 2 and 2 -> 1, one after the other, would leave one id."""
-    np.savez(tmp_path / "a.npz", image=np.zeros((1, 2, 2)), label=np.array([[[0, 1], [2, 3]]]))
-    source = ArrayFiles((tmp_path / "a.npz",))
-    assert Relabelled(source, ((1, 2), (2, 1), (3, IGNORE))).read().mask.tolist() == [[[0, 2], [1, 255]]]  # type: ignore[union-attr]
-    with pytest.raises(InputError, match=r"a\.npz: the label map holds 3, .*it has 0, 1, 2, 255"):
-        Relabelled(source, ((1, 2), (2, 1))).read()
-    assert Relabelled(source, ()).has_reference
-    assert Relabelled(ArrayFiles((tmp_path / "a.npz",), label_key=None), ()).read().mask is None
 
 
 def test_pictures_with_label_maps_in_grey_and_palette(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 import argparse
 import gzip
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from data_modules.phantom.nifti import encode_nifti
 from data_modules.phantom.roco import RocoLayout
 from data_modules.phantom.synapse import SynapseLayout
 from medzeroseg.imaging import InputError
+from tests.helpers.phantom import digests
 
 SMALL: dict[str, Layout[Any, Any]] = {
     "acdc": AcdcLayout(1, training=2, testing=1),
@@ -26,11 +26,6 @@ SMALL: dict[str, Layout[Any, Any]] = {
     "covid_qu_ex": CovidQuExLayout(1, train=9, validation=3, test=3),
 }
 every_layout = pytest.mark.parametrize("layout", SMALL.values(), ids=SMALL)
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @every_layout

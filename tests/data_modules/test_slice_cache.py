@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_modules import slice_cache, slice_cache_entry, slice_cache_key
-from data_modules.case_sources import ArrayFiles, Relabelled
+from data_modules.case_sources import ArrayFiles
 from data_modules.cases import CaseArrays, CaseSource
 from data_modules.slice_cache import SliceCache, default_cache_folder
 from data_modules.slice_cache_entry import compact
@@ -40,6 +40,27 @@ class Counted:
         with Path(self.log).open("a") as stream:
             stream.write("read\n")
         return self.inner.read()
+
+
+@dataclass(frozen=True, slots=True)
+class Relabelled:
+    """Another source in another label convention, as `SynapseDataModule` has one."""
+
+    inner: CaseSource
+    table: tuple[int, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.inner.files
+
+    @property
+    def has_reference(self) -> bool:
+        return self.inner.has_reference
+
+    def read(self) -> CaseArrays:
+        arrays = self.inner.read()
+        assert arrays.mask is not None
+        return CaseArrays(arrays.image, np.asarray(self.table, np.uint8)[arrays.mask], arrays.spacing_mm)
 
 
 @pytest.fixture
@@ -149,7 +170,7 @@ def test_a_moved_dataset_keeps_its_entries(tmp_path: Path, source: Counted):
 def test_another_way_of_reading_is_another_entry(tmp_path: Path, source: Counted, monkeypatch: pytest.MonkeyPatch):
     cache = SliceCache(tmp_path / "cache")
     first = cache.open(source.inner)
-    second = cache.open(Relabelled(source.inner, ((1, 7),)))
+    second = cache.open(Relabelled(source.inner, (0, 7, 2, 3)))
     assert first.voxels_of_label == {1: 30}
     assert second.voxels_of_label == {7: 30}
     assert first.folder != second.folder
@@ -320,7 +341,7 @@ def test_a_recipe_tells_settings_not_places(tmp_path: Path):
     first, second = ArrayFiles((tmp_path / "a.h5",)), ArrayFiles((tmp_path / "sub" / "b.h5",))
     assert recipe(first) == recipe(second)
     assert recipe(ArrayFiles((tmp_path / "a.h5",), label_key=None)) != recipe(first)
-    assert recipe(Relabelled(first, ((1, 2),))) != recipe(Relabelled(first, ((2, 1),)))
+    assert recipe(Relabelled(first, (0, 2, 1))) != recipe(Relabelled(first, (0, 1, 2)))
     assert str(tmp_path) not in recipe(first)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -206,3 +207,17 @@ def write_nnunet(
         }
     (root / "dataset.json").write_text(json.dumps({**values, "numTraining": cases}))
     return root
+
+
+def batches(dm: SegmentationDataModule, part: str, epoch: int = 0) -> list[dict[str, Any]]:
+    """All batches of a part that is set up."""
+    if part == "train":
+        loader = dm.train_dataloader()
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        return list(loader)
+    return list({"val": dm.val_dataloader, "test": dm.test_dataloader, "predict": dm.predict_dataloader}[part]())
+
+
+def rows(of: list[dict[str, Any]], *keys: str) -> list[tuple[Any, ...]]:
+    """Some values of every item of some batches."""
+    return [values for batch in of for values in zip(*(list(batch[key]) for key in keys), strict=True)]

@@ -12,7 +12,6 @@ from medzeroseg.distributed import rank, world_size
 from medzeroseg.metrics.segmentation import (
     SCORES,
     CaseScores,
-    mean_over_labels,
     overlap_scores,
     pixel_auc,
     pointing_accuracy,
@@ -114,8 +113,3 @@ def test_two_ranks_hold_the_rows_of_all_cases() -> None:
         alone.update(index, _case(index))
     for rows in run_in_processes(_rows_of_a_rank, 2):
         torch.testing.assert_close(rows, alone.compute())
-
-
-def test_mean_over_labels_leaves_out_what_is_not_defined() -> None:
-    assert mean_over_labels([1.0, math.nan, 0.0]) == 0.5
-    assert math.isnan(mean_over_labels([math.nan]))

@@ -15,7 +15,7 @@ from medzeroseg.saliency import (
     normalise_maps,
     resize_maps,
 )
-from medzeroseg.saliency.m2ib import bottleneck_noise
+from medzeroseg.saliency.noise import keyed_noise
 
 KEYS = ["a", "b"]
 
@@ -78,7 +78,7 @@ def test_m2ib_is_the_authors_form(chunk_size, model, make_batch):
     method = M2IB(chunk_size=chunk_size, copies=3)
 
     def noise(image, step, shape):
-        return bottleneck_noise(KEYS[image], step, shape)
+        return keyed_noise(KEYS[image], step, shape)
 
     expected = peers.m2ib_loop(model, layer_of(method, model), images, texts, noise, copies=3)
     found = method(model, images, texts, keys=KEYS).maps

@@ -20,7 +20,7 @@ from medzeroseg.saliency import (
     ScoreCAM,
     ZeroGradientError,
 )
-from medzeroseg.saliency.m2ib import bottleneck_noise
+from medzeroseg.saliency.noise import keyed_noise
 
 KEYS = ["a", "b", "c", "d"]
 METHODS = [
@@ -187,10 +187,10 @@ def test_the_ablations_of_the_model_work_too(models, make_batch):
 
 
 def test_noise_belongs_to_the_key():
-    assert torch.equal(bottleneck_noise("a", 0, (2, 3)), bottleneck_noise("a", 0, (2, 3)))
-    assert not torch.equal(bottleneck_noise("a", 0, (2, 3)), bottleneck_noise("b", 0, (2, 3)))
-    assert not torch.equal(bottleneck_noise("a", 0, (2, 3)), bottleneck_noise("a", 1, (2, 3)))
-    drawn = bottleneck_noise("a", 0, (200, 200))
+    assert torch.equal(keyed_noise("a", 0, (2, 3)), keyed_noise("a", 0, (2, 3)))
+    assert not torch.equal(keyed_noise("a", 0, (2, 3)), keyed_noise("b", 0, (2, 3)))
+    assert not torch.equal(keyed_noise("a", 0, (2, 3)), keyed_noise("a", 1, (2, 3)))
+    drawn = keyed_noise("a", 0, (200, 200))
     assert abs(float(drawn.mean())) < 0.02
     assert abs(float(drawn.std()) - 1) < 0.02
 

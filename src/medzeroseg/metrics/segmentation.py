@@ -1,7 +1,5 @@
 """Scores of a segmented case: overlap, the saliency map's ROC, and the pointing game."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -143,12 +141,6 @@ class CaseScores(Metric):
         keys, inverse = torch.unique(rows[:, :2], dim=0, return_inverse=True)
         first = torch.full((len(keys),), len(rows)).scatter_reduce(0, inverse, torch.arange(len(rows)), "amin")
         return rows[first]
-
-
-def mean_over_labels(values: Sequence[float]) -> float:
-    """Mean of a case's defined scores; NaN where none is defined."""
-    defined = [value for value in values if value == value]  # NaN differs from itself
-    return sum(defined) / len(defined) if defined else float("nan")
 
 
 def _require_same_shape(first: Tensor, second: Tensor) -> None:

@@ -1,6 +1,5 @@
 """Multi-modal information bottleneck attribution (M2IB)."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ from medzeroseg.models import ImageTextModel, SaliencyLayer
 from medzeroseg.saliency.base import SaliencyMethod, similarity
 from medzeroseg.saliency.gradients import require_gradient
 from medzeroseg.saliency.layers import block_at, to_grid
+from medzeroseg.saliency.noise import keyed_noise
 from medzeroseg.saliency.tail import Tail
 
 
@@ -120,7 +120,7 @@ class M2IB(SaliencyMethod):
     def _noise(self, image: Tensor, keys: Sequence[str], step: int, signal: Tensor) -> Tensor:
         """Noise of a step, ``(n, copies, ...)``: the same for all prompts of an image."""
         present, place = torch.unique_consecutive(image, return_inverse=True)
-        drawn = [bottleneck_noise(keys[i], step, (self.copies, *signal.shape[1:])) for i in present.tolist()]
+        drawn = [keyed_noise(keys[i], step, (self.copies, *signal.shape[1:])) for i in present.tolist()]
         return torch.stack(drawn).to(signal.device)[place]
 
     def _gradient_of_cosine(self, tail: Tail, noisy: Tensor, image: Tensor, texts: Tensor) -> Tensor:
@@ -137,10 +137,3 @@ def divergence(signal: Tensor, alpha: Tensor) -> Tensor:
     """KL[N(lambda x, (1 - lambda)^2) || N(0, 1)] in nats, lambda = sigmoid(alpha); finite for any alpha."""
     blocked = (-alpha).sigmoid()
     return 0.5 * ((signal * alpha.sigmoid()).square() + blocked.square() - 1) - F.logsigmoid(-alpha)
-
-
-def bottleneck_noise(key: str, step: int, shape: Sequence[int]) -> Tensor:
-    """Standard normal noise of an image's step, the same on every machine, device and batch."""
-    digest = hashlib.sha256(f"{key}\x00{step}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
-    return torch.randn(*shape, generator=generator)

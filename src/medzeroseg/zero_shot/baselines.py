@@ -8,7 +8,7 @@ from torch import Tensor
 
 from medzeroseg.models import ImageTextModel
 from medzeroseg.saliency import SaliencyMethod, resize_maps
-from medzeroseg.saliency.m2ib import bottleneck_noise
+from medzeroseg.saliency.noise import keyed_noise
 
 
 class CentreBox(SaliencyMethod):
@@ -52,6 +52,6 @@ class SmoothNoise(SaliencyMethod):
 
     def _maps(self, model: ImageTextModel, images: Tensor, texts: Tensor, keys: Sequence[str]) -> tuple[Tensor, Tensor]:
         shape = (texts.shape[1], self.cells, self.cells)
-        noise = torch.stack([bottleneck_noise(key, 0, shape) for key in keys])
+        noise = torch.stack([keyed_noise(key, 0, shape) for key in keys])
         maps = resize_maps(noise.to(images.device), (self.side, self.side))
         return maps, torch.zeros(len(images), texts.shape[1], device=images.device)
