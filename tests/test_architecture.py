@@ -1,4 +1,4 @@
-"""Who may import whom (docs/architecture.md), and that packaging lists every package."""
+"""Who may import whom, and that packaging lists every package."""
 
 import ast
 import configparser

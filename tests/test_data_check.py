@@ -14,8 +14,7 @@ from tests.helpers.fake_captioned import write_medpix, write_roco_v2
 from tests.helpers.fake_data import write_covid_qu_ex, write_roco
 from tests.helpers.fake_dicom import write_series
 from tests.helpers.fake_segmentation import describe, write_acdc, write_nifti
-
-SECRETS = ("DOE^JOHN", "SECRET-4711", "19471224")
+from tests.helpers.identity import SECRETS, plant_in_nifti
 
 
 @pytest.fixture(autouse=True)
@@ -134,15 +133,6 @@ def test_a_root_that_may_not_be_read_simulated(
 
     monkeypatch.setattr(Path, "iterdir", forbid)
     assert "cannot be listed (Permission denied)" in refuse(capsys, "roco", tmp_path)
-
-
-def plant_in_nifti(path: Path) -> None:
-    image = nib.load(path)
-    header = image.header
-    header["descrip"], header["db_name"], header["aux_file"] = SECRETS[0], SECRETS[1], SECRETS[2]
-    header["intent_name"] = SECRETS[0]
-    header.extensions.append(nib.nifti1.Nifti1Extension("comment", SECRETS[0].encode()))
-    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine, header), path)
 
 
 def test_nothing_of_a_nifti_header_reaches_screen_log_or_json(

@@ -16,7 +16,7 @@ from medzeroseg.tables.writer import write_table
 class SegmentationTable(Callback):
     """After a test, leaves `segmentation.json` and `segmentation_cases.csv` in the run's folder, and Table 2 beside it.
 
-    Rank 0 alone writes.
+    Rank 0 alone writes; the minutes are those of its own cases.
 
     Args:
         experiment: Name of the experiment.
