@@ -71,7 +71,7 @@ format: $(READY)  ## let ruff format and fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## run a benchmark: make bench BENCH=losses
+bench: $(READY)  ## run a benchmark: make bench BENCH=losses (or data, segment, metrics)
 	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 lock: $(READY)  ## compile requirements.lock again from requirements*.txt

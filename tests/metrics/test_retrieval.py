@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medzeroseg.metrics import CrossModalRetrieval, recall_at, retrieval_ranks
+from medzeroseg.metrics import CrossModalRetrieval, cross_modal_ranks, recall_at, retrieval_ranks
 
 
 def _embeddings(seed: int, n: int, d: int = 6) -> torch.Tensor:
@@ -23,22 +23,30 @@ def _slow_rank(queries: torch.Tensor, gallery: torch.Tensor, ids: list[int] | No
     return ahead + 1
 
 
-@given(seed=st.integers(0, 999), n=st.integers(1, 23), chunk=st.integers(1, 9), kinds=st.integers(1, 30))
+@given(seed=st.integers(0, 999), n=st.integers(1, 23), tile=st.integers(1, 9), kinds=st.integers(1, 30))
 @settings(max_examples=40, deadline=None)
-def test_ranks_equal_a_loop_over_pairs(seed: int, n: int, chunk: int, kinds: int) -> None:
+def test_ranks_equal_a_loop_over_pairs(seed: int, n: int, tile: int, kinds: int) -> None:
     queries, gallery = _embeddings(seed, n), _embeddings(seed + 1, n)
     ids = torch.randint(kinds, (n,), generator=torch.Generator().manual_seed(seed))
-    assert retrieval_ranks(queries, gallery, chunk_size=chunk).tolist() == [
+    assert retrieval_ranks(queries, gallery, tile_size=tile).tolist() == [
         _slow_rank(queries, gallery, None, i) for i in range(n)
     ]
-    assert retrieval_ranks(queries, gallery, ids, chunk_size=chunk).tolist() == [
-        _slow_rank(queries, gallery, ids.tolist(), i) for i in range(n)
-    ]
+    there, back = cross_modal_ranks(queries, gallery, ids, tile_size=tile)
+    assert there.tolist() == [_slow_rank(queries, gallery, ids.tolist(), i) for i in range(n)]
+    assert back.tolist() == [_slow_rank(gallery, queries, ids.tolist(), i) for i in range(n)]
 
 
 def test_a_collapsed_model_scores_zero_not_everything() -> None:
     same = torch.ones(10, 4) / 2
     assert retrieval_ranks(same, same).tolist() == [10] * 10
+
+
+@pytest.mark.parametrize("count", [600, 1100])
+def test_ties_are_ties_across_tiles(count: int) -> None:
+    # equal embeddings of awkward length: their similarities must not differ by rounding from tile to tile
+    same = torch.nn.functional.normalize(torch.randn(1, 77, generator=torch.Generator().manual_seed(0)), dim=1)
+    for ranks in cross_modal_ranks(same.repeat(count, 1), same.repeat(count, 1)):
+        assert ranks.tolist() == [count] * count
 
 
 def test_a_broken_embedding_loses() -> None:

@@ -17,6 +17,7 @@ from medzeroseg.metrics.segmentation import (
     pointing_accuracy,
     score_case,
 )
+from medzeroseg.metrics.surface import surface_scores
 from tests.helpers.process_pool import run_in_processes
 
 
@@ -83,6 +84,19 @@ def test_voxels_of_unknown_label_count_neither_way() -> None:
     dsc, _ = overlap_scores((maps > 0.5)[:, valid], reference[:, valid])
     torch.testing.assert_close(found[:, 0], dsc)
     torch.testing.assert_close(found[:, 2], pixel_auc(maps[:, valid], reference[:, valid]))
+
+
+def test_surfaces_are_measured_in_mm_without_what_is_unknown() -> None:
+    generator = torch.Generator().manual_seed(4)
+    maps, valid = torch.rand(1, 3, 6, 6, generator=generator), torch.rand(3, 6, 6, generator=generator) > 0.2
+    reference, spacing = torch.rand(1, 3, 6, 6, generator=generator) > 0.6, (4.0, 1.0, 1.0)
+    found = score_case(maps > 0.5, maps, reference, valid, spacing_mm=spacing, tolerance=1.0)
+    hd95, nsd = surface_scores((maps > 0.5) & valid, reference & valid, spacing, tolerance=1.0)
+    columns = [SCORES.index(name) for name in ("hd95", "nsd", "in_mm")]
+    assert found[0, columns].tolist() == [hd95.item(), nsd.item(), 1.0]
+    lost = score_case(maps > 0.5, maps, reference, valid, spacing_mm=(4.0, math.nan, 1.0), tolerance=1.0)
+    assert lost[0, columns[2]] == 0
+    assert score_case(maps > 0.5, maps, reference, surfaces=False)[0, columns[:2]].isnan().all()
 
 
 def test_cases_come_out_in_order_and_once() -> None:

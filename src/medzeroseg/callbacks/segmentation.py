@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from medzeroseg.metrics.segmentation import SCORES, CaseScores, score_case
+from medzeroseg.metrics.surface import DEFAULT_TOLERANCE
 from medzeroseg.tables.segmentation_records import CaseScore
 from medzeroseg.zero_shot.assembly import AssembledCase
 from medzeroseg.zero_shot.method import CaseSegmentation
@@ -21,12 +22,24 @@ class SegmentationEvaluator(nn.Module, Callback):
     """Scores cases of several methods and logs the means, in percent.
 
     It is a submodule of the task, so that Lightning moves its metrics, and a callback of it. Logged keys:
-    `test/<method>/dsc`, `iou`, `auc`, `pointing`: means over cases of the mean over structures. Every score of every
-    case stays at hand for the tables (`scores`). The metrics synchronise over the ranks when they compute.
+    `test/<method>/dsc`, `iou`, `auc`, `pointing`, `nsd`: means over cases of the mean over structures; `hd95` likewise,
+    in mm, or in pixels where the spacing of all cases is lost. Every score of every case stays at hand for the tables
+    (`scores`). The metrics synchronise over the ranks when they compute.
+
+    Args:
+        surfaces: Whether to measure HD95 and NSD, the slowest of the scores.
+        nsd_tolerance: Tolerance of the NSD in mm (in pixels where the spacing is lost).
+
+    Raises:
+        ValueError: `nsd_tolerance` is negative.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, surfaces: bool = True, nsd_tolerance: float = DEFAULT_TOLERANCE) -> None:
         super().__init__()
+        if not nsd_tolerance >= 0:
+            raise ValueError(f"nsd_tolerance must be 0 or more, got {nsd_tolerance}")
+        self.surfaces = surfaces
+        self.nsd_tolerance = nsd_tolerance
         self.metrics = nn.ModuleDict()
         self.structures: list[str] = []
         self.seconds: dict[str, float] = {}
@@ -71,7 +84,17 @@ class SegmentationEvaluator(nn.Module, Callback):
         for n, ids in enumerate(parts.values()):
             own = torch.isin(reference, torch.tensor(list(ids), dtype=reference.dtype, device=reference.device))
             maps = found.native_maps(n)[None]
-            scores.append(score_case(found.masks[n : n + 1], maps, own[None], valid))
+            scores.append(
+                score_case(
+                    found.masks[n : n + 1],
+                    maps,
+                    own[None],
+                    valid,
+                    spacing_mm=case.spacing_mm,
+                    surfaces=self.surfaces,
+                    tolerance=self.nsd_tolerance,
+                )
+            )
         metric = self.metrics[method]
         assert isinstance(metric, CaseScores)
         metric.update(self._positions[case.case_id], torch.cat(scores))
@@ -89,34 +112,34 @@ class SegmentationEvaluator(nn.Module, Callback):
     def scores(self, method: str) -> list[CaseScore]:
         """Every score of a method, by case and structure, after a test."""
         case_ids = {n: case_id for case_id, n in self._positions.items()}
-        return [
-            CaseScore(
-                method,
-                case_ids[int(case)],
-                self.structures[int(label)],
-                *values[:4],
-                *(int(size) for size in values[4:]),
-            )
-            for case, label, *values in self._rows[method].tolist()
-        ]
+        scores = []
+        for case, label, *values in self._rows[method].tolist():
+            of = dict(zip(SCORES, values, strict=True))
+            sizes = {name: int(of.pop(name)) for name in ("reference_voxels", "predicted_voxels")}
+            unit = "mm" if of.pop("in_mm") else "px"
+            scores.append(CaseScore(method, case_ids[int(case)], self.structures[int(label)], **of, **sizes, unit=unit))
+        return scores
 
 
 def mean_scores(rows: Tensor) -> dict[str, float]:
-    """Means in percent over cases of the mean over structures.
+    """Means over cases of the mean over structures, in percent but for `hd95`.
 
     Args:
         rows: (N, 2 + len(SCORES)), as `CaseScores.compute` returns them; what is NaN is left out.
 
     Returns:
-        `dsc`, `iou`, `auc`, `pointing`; one that is defined nowhere is left out.
+        `dsc`, `iou`, `auc`, `pointing`, `nsd`, `hd95`; one that is defined nowhere is left out, and the last two
+        where some cases are in mm and some in pixels.
     """
     means = {}
-    for name in ("dsc", "iou", "auc", "pointing"):
+    in_mm = rows[:, 2 + SCORES.index("in_mm")]
+    distances = ("nsd", "hd95") if len(set(in_mm.tolist())) == 1 else ()
+    for name in ("dsc", "iou", "auc", "pointing", *distances):
         column = rows[:, 2 + SCORES.index(name)]
         of_cases = [column[rows[:, 0] == case].nanmean() for case in sorted(set(rows[:, 0].tolist()))]
         mean = torch.stack(of_cases).nanmean() if of_cases else torch.tensor(torch.nan)
         if not torch.isnan(mean):
-            means[name] = 100 * float(mean)
+            means[name] = float(mean) if name == "hd95" else 100 * float(mean)
     return means
 
 

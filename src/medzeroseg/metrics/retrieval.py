@@ -1,52 +1,74 @@
 """Cross-modal retrieval between images and texts: the metric of Table 1."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 DIRECTIONS = ("image_to_text", "text_to_image")
 
 
-def retrieval_ranks(
-    queries: Tensor, gallery: Tensor, text_ids: Tensor | None = None, *, chunk_size: int = 1024
-) -> Tensor:
-    """Rank of each query's own partner among the gallery, 1 = retrieved first.
+def cross_modal_ranks(
+    images: Tensor, texts: Tensor, text_ids: Tensor | None = None, *, tile_size: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """Rank of each query's own partner in the gallery of the other modality, in both directions; 1 = retrieved first.
 
-    Query n belongs to gallery item n. Ties count against the query, so that a model that maps everything to one
-    point scores zero instead of 100 %. Items whose text is the same string as the query's (equal `text_ids`) are
-    right answers too: they are taken out of the gallery of that query instead of counting as errors.
-    The similarity matrix is formed in chunks of rows: memory grows with N, not with N squared.
+    Image n belongs to text n. Ties count against the query, so that a model that maps everything to one point scores
+    zero instead of 100 %. Items whose text is the same string as the query's (equal `text_ids`) are right answers too:
+    they are taken out of the gallery of that query instead of counting as errors.
+
+    The similarities are formed once for both directions, in square tiles: memory grows with N, not with N squared.
+    All tiles have one shape, padded, so that equal embeddings have equal similarities wherever they stand.
 
     Args:
-        queries: (N, D) normalised embeddings.
-        gallery: (N, D) normalised embeddings of the other modality, paired by position.
+        images: (N, D) normalised embeddings.
+        texts: (N, D) normalised embeddings, paired by position.
         text_ids: (N,) integers, equal where the texts are identical; None: all texts count as different.
-        chunk_size: Rows of the similarity matrix held at a time.
+        tile_size: Longest side of a tile.
 
     Returns:
-        (N,) int64 ranks in [1, N].
+        Ranks from image to text and from text to image, each (N,) int64 in [1, N].
 
     Raises:
         ValueError: The shapes do not agree.
     """
-    if queries.shape != gallery.shape or queries.ndim != 2:
-        raise ValueError(f"queries and gallery must both be (N, D), got {tuple(queries.shape)}, {tuple(gallery.shape)}")
-    ranks = []
-    for start in range(0, len(queries), chunk_size):
-        rows = slice(start, start + chunk_size)
-        similarity = queries[rows] @ gallery.T
-        own = similarity.diagonal(offset=start).unsqueeze(1)
-        # NaN compares as false everywhere: `not <` makes a broken embedding lose instead of win.
-        ahead = ~(similarity < own)
-        if text_ids is not None:
-            ahead &= text_ids[rows].unsqueeze(1) != text_ids.unsqueeze(0)
-        else:
-            ahead.diagonal(offset=start).fill_(False)
-        ranks.append(ahead.sum(dim=1) + 1)
-    return torch.cat(ranks) if ranks else torch.empty(0, dtype=torch.long, device=queries.device)
+    if images.shape != texts.shape or images.ndim != 2:
+        raise ValueError(f"images and texts must both be (N, D), got {tuple(images.shape)}, {tuple(texts.shape)}")
+    count, device = len(images), images.device
+    if not count:
+        return (torch.empty(0, dtype=torch.long, device=device),) * 2
+    ids = torch.arange(count, device=device) if text_ids is None else text_ids
+    _, codes, recurrences = torch.unique(ids, return_inverse=True, return_counts=True)
+    tiles = -(-count // tile_size)
+    side = -(-count // tiles)
+    padding = tiles * side - count
+    rows, columns = (nn.functional.pad(x, (0, 0, 0, padding)).view(tiles, side, -1) for x in (images, texts))
+    of_tile = nn.functional.pad(codes.int(), (0, padding), value=-1).view(tiles, side)
+    own = torch.stack([(row @ column.T).diagonal() for row, column in zip(rows, columns, strict=True)])
+    # Who is behind is counted, not who is ahead: NaN compares as false, so a broken embedding loses instead of wins.
+    behind = torch.zeros(2, tiles, side, dtype=torch.long, device=device)
+    for i, j in product(range(tiles), repeat=2):
+        similarity = rows[i] @ columns[j].T
+        similarity.masked_fill_(of_tile[i].unsqueeze(1) == of_tile[j].unsqueeze(0), torch.inf)
+        if padding and i == tiles - 1:
+            similarity[side - padding :] = torch.inf
+        if padding and j == tiles - 1:
+            similarity[:, side - padding :] = torch.inf
+        behind[0, i] += (similarity < own[i].unsqueeze(1)).count_nonzero(1)
+        behind[1, j] += (similarity < own[j].unsqueeze(0)).count_nonzero(0)
+    others = count - recurrences[codes]
+    image_to_text, text_to_image = (others + 1 - part.flatten()[:count] for part in behind)
+    return image_to_text, text_to_image
+
+
+def retrieval_ranks(
+    queries: Tensor, gallery: Tensor, text_ids: Tensor | None = None, *, tile_size: int = 1024
+) -> Tensor:
+    """One direction of `cross_modal_ranks`: query n belongs to gallery item n; (N,) int64."""
+    return cross_modal_ranks(queries, gallery, text_ids, tile_size=tile_size)[0]
 
 
 def recall_at(ranks: Tensor, k: int) -> Tensor:
@@ -109,16 +131,13 @@ class CrossModalRetrieval(Metric):
         order, first = _unique_sorted(dim_zero_cat(self.indices))
         images, texts = dim_zero_cat(self.image_embeddings)[first], dim_zero_cat(self.text_embeddings)[first]
         ids = dim_zero_cat(self.text_ids)[first]
-        result = {
-            "index": order,
-            "full/image_to_text": retrieval_ranks(images, texts, ids),
-            "full/text_to_image": retrieval_ranks(texts, images, ids),
-        }
+        full = cross_modal_ranks(images, texts, ids)
+        result = {"index": order} | {f"full/{name}": ranks for name, ranks in zip(DIRECTIONS, full, strict=True)}
         small = {name: torch.zeros_like(order) for name in DIRECTIONS}
         for members in self._small_galleries(len(order)):
-            part = images[members], texts[members], ids[members]
-            small["image_to_text"][members] = retrieval_ranks(part[0], part[1], part[2])
-            small["text_to_image"][members] = retrieval_ranks(part[1], part[0], part[2])
+            both = cross_modal_ranks(images[members], texts[members], ids[members])
+            for name, ranks in zip(DIRECTIONS, both, strict=True):
+                small[name][members] = ranks
         return result | {f"small/{name}": ranks for name, ranks in small.items()}
 
     def _small_galleries(self, count: int) -> Sequence[Tensor]:

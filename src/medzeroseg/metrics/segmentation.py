@@ -1,12 +1,19 @@
-"""Scores of a segmented case: overlap, the saliency map's ROC, and the pointing game."""
+"""Scores of a segmented case: overlap, surface distances, the saliency map's ROC, and the pointing game."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-SCORES = ("dsc", "iou", "auc", "pointing", "reference_voxels", "predicted_voxels")
-"""Columns of `CaseScores`, all for one label in one case; those that are not defined there are NaN."""
+from medzeroseg.metrics.surface import DEFAULT_TOLERANCE, Grid, surface_scores
+
+SCORES = ("dsc", "iou", "auc", "pointing", "reference_voxels", "predicted_voxels", "hd95", "nsd", "in_mm")
+"""Columns of `CaseScores`, all for one label in one case; those that are not defined there are NaN.
+
+`in_mm`: 1 where HD95 is in mm, 0 where the spacing is lost and it is in pixels.
+"""
 
 
 def overlap_scores(prediction: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,20 +86,33 @@ def pointing_accuracy(maps: Tensor, reference: Tensor) -> Tensor:
     return (hit & present).sum(1).double() / present.sum(1).double()
 
 
-def score_case(masks: Tensor, maps: Tensor, reference: Tensor, valid: Tensor | None = None) -> Tensor:
+def score_case(
+    masks: Tensor,
+    maps: Tensor,
+    reference: Tensor,
+    valid: Tensor | None = None,
+    *,
+    spacing_mm: Sequence[float] | None = None,
+    surfaces: bool = True,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> Tensor:
     """Every score of one case.
 
     Args:
         masks: (P, D, H, W) bool, what was segmented for each of P labels.
         maps: (P, D, H, W), the saliency that led there, in one scale for all slices of the case.
         reference: (P, D, H, W) bool.
-        valid: (D, H, W) bool, the voxels whose label is known; None: all. The others count neither way.
+        valid: (D, H, W) bool, the voxels whose label is known; None: all. The others count neither way: they are
+            taken out of both masks, whose surfaces then run along them.
+        spacing_mm: (dz, dy, dx); NaN or None where lost: HD95 is then in pixels.
+        surfaces: Whether to measure HD95 and NSD; NaN if not.
+        tolerance: Of the NSD, in mm (or pixels).
 
     Returns:
         (P, len(SCORES)) float64.
 
     Raises:
-        ValueError: The shapes differ, or a saliency value is not finite.
+        ValueError: The shapes differ, a saliency value is not finite, or a spacing is not positive.
     """
     lowest = maps
     if valid is not None and not valid.all():
@@ -105,6 +125,9 @@ def score_case(masks: Tensor, maps: Tensor, reference: Tensor, valid: Tensor | N
     dsc, iou = overlap_scores(masks, reference)
     columns = [dsc, iou, pixel_auc(known_maps, known), pointing_accuracy(lowest, reference)]
     columns += [reference.flatten(1).sum(1).double(), masks.flatten(1).sum(1).double()]
+    lost = torch.full_like(dsc, torch.nan)
+    columns += surface_scores(masks, reference, spacing_mm, tolerance=tolerance) if surfaces else (lost, lost)
+    columns.append(torch.full_like(dsc, float(Grid.of(masks.shape[1:], spacing_mm).in_mm)))
     return torch.stack([column.to(dsc) for column in columns], dim=1)
 
 

@@ -5,6 +5,7 @@ from medzeroseg.tables.records import RunRecord, read_records
 from medzeroseg.tables.segmentation_records import SegmentationRecord, read_segmentation_records
 from medzeroseg.tables.table1 import build_table1
 from medzeroseg.tables.table2 import build_structure_table, build_table2
+from medzeroseg.tables.table3 import build_table3, build_table3_structures
 from medzeroseg.tables.writer import Table, write_table
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "build_structure_table",
     "build_table1",
     "build_table2",
+    "build_table3",
+    "build_table3_structures",
     "build_tables",
     "is_finished",
     "read_records",

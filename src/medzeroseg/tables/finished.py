@@ -5,6 +5,7 @@ from pathlib import Path
 from medzeroseg.tables import records, segmentation_records
 from medzeroseg.tables.table1 import build_table1
 from medzeroseg.tables.table2 import build_structure_table, build_table2
+from medzeroseg.tables.table3 import build_table3, build_table3_structures
 from medzeroseg.tables.writer import Table
 
 
@@ -15,15 +16,16 @@ def build_tables(folder: Path) -> list[Table]:
         folder: An experiment's folder, or the folder of all experiments.
 
     Returns:
-        Table 1 of retrieval runs, Table 2 and its structures of segmentation runs; none without records.
+        Table 1 of retrieval runs, Tables 2 and 3 and their structures of segmentation runs; none without rows.
 
     Raises:
-        ConfigurationError: A record cannot be read; it is named.
+        ConfigurationError: A record cannot be read, or rows of Table 3 have different test cases; they are named.
     """
     retrieval = records.read_records(folder)
     segmentation = segmentation_records.read_segmentation_records(folder)
     tables = [build_table1(retrieval)] if retrieval else []
-    return tables + ([build_table2(segmentation), build_structure_table(segmentation)] if segmentation else [])
+    builders = (build_table2, build_structure_table, build_table3, build_table3_structures)
+    return tables + [table for table in (build(segmentation) for build in builders) if table.rows]
 
 
 def is_finished(run: Path) -> bool:

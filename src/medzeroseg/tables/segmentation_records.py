@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
@@ -28,6 +29,10 @@ class CaseScore:
         pointing: Share of the structure's slices whose brightest point lies inside it; NaN where it is absent.
         reference_voxels: Size of the reference.
         predicted_voxels: Size of the prediction.
+        hd95: 95th percentile of the surface distance, in `unit`; the image's diagonal where one of reference and
+            prediction is empty, NaN where both are or where it was not measured.
+        nsd: Normalised surface distance in [0, 1]; 0 and NaN in these cases.
+        unit: `mm`, or `px` where the case's spacing is lost.
     """
 
     method: str
@@ -39,6 +44,9 @@ class CaseScore:
     pointing: float
     reference_voxels: int
     predicted_voxels: int
+    hd95: float = math.nan
+    nsd: float = math.nan
+    unit: str = "mm"
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class MethodResult:
         labels_used: Whether labels of any case chose something about it.
         reveals_ground_truth: Whether its prompts say what only the reference of a test case knows.
         baseline: Whether it is there to be beaten: no image was understood.
+        table3_row: Key of its row in Table 3 (`table3.ROWS`), or None.
     """
 
     method: str
@@ -62,6 +71,7 @@ class MethodResult:
     labels_used: bool = False
     reveals_ground_truth: bool = False
     baseline: bool = False
+    table3_row: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,8 @@ class SegmentationRecord:
         config_hash: Hash of model, data and settings, equal for the seeds of one configuration.
         environment: Versions and machine.
         scores: Every method, case and structure.
+        supervision: `zero-shot`, `weak` or `full`.
+        nsd_tolerance: Tolerance of the NSD, in the unit of each score; None: not measured.
     """
 
     experiment: str
@@ -91,6 +103,8 @@ class SegmentationRecord:
     config_hash: str
     environment: dict[str, str]
     scores: list[CaseScore] = field(repr=False)
+    supervision: str = "zero-shot"
+    nsd_tolerance: float | None = None
 
     def write(self, folder: Path) -> None:
         """Write both files into the run's folder, atomically; the JSON last, since it makes the run count."""
@@ -144,4 +158,8 @@ def _case_score(row: dict[str, str]) -> CaseScore:
         pointing=float(row["pointing"]),
         reference_voxels=int(row["reference_voxels"]),
         predicted_voxels=int(row["predicted_voxels"]),
+        # a record from before these were measured has no such columns
+        hd95=float(row.get("hd95", math.nan)),
+        nsd=float(row.get("nsd", math.nan)),
+        unit=row.get("unit", "mm"),
     )

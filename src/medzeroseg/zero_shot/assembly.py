@@ -35,6 +35,7 @@ class AssembledCase:
         images: (D, H, W).
         reference: (D, H, W) uint8, or None.
         features: (D, F, h, w), or None.
+        spacing_mm: (dz, dy, dx), NaN where the source has lost it; None: all lost.
     """
 
     case_id: str
@@ -42,6 +43,7 @@ class AssembledCase:
     images: Tensor
     reference: Tensor | None
     features: Tensor | None
+    spacing_mm: tuple[float, ...] | None = None
 
 
 @dataclass
@@ -55,21 +57,22 @@ class CaseAssembler:
         """Add the slices of a batch.
 
         Args:
-            batch: Holds `case_id`, `slice_index` and `slice_count` of each slice.
+            batch: Holds `case_id`, `slice_index`, `slice_count` and, if known, `spacing_mm` (B, 3) of each slice.
             results: One a slice.
 
         Yields:
             The cases that these slices complete.
         """
         places = zip(batch["case_id"], batch["slice_index"].tolist(), batch["slice_count"].tolist(), strict=True)
-        for (case_id, index, count), result in zip(places, results, strict=True):
+        spacings = batch["spacing_mm"].tolist() if "spacing_mm" in batch else [None] * len(results)
+        for (case_id, index, count), spacing, result in zip(places, spacings, results, strict=True):
             if case_id in self.done:
                 continue
             slices = self.waiting.setdefault(case_id, {})
             slices[index] = result
             if len(slices) == count:
                 self.done.add(case_id)
-                yield _assemble(case_id, [slices[n] for n in range(count)])
+                yield _assemble(case_id, [slices[n] for n in range(count)], spacing)
                 del self.waiting[case_id]
 
     def require_nothing_left(self) -> None:
@@ -86,7 +89,7 @@ class CaseAssembler:
             )
 
 
-def _assemble(case_id: str, slices: list[SliceResult]) -> AssembledCase:
+def _assemble(case_id: str, slices: list[SliceResult], spacing_mm: Sequence[float] | None) -> AssembledCase:
     references = [one.reference for one in slices]
     features = [one.features for one in slices]
     return AssembledCase(
@@ -95,4 +98,5 @@ def _assemble(case_id: str, slices: list[SliceResult]) -> AssembledCase:
         torch.stack([one.image for one in slices]),
         None if any(r is None for r in references) else torch.stack([r for r in references if r is not None]),
         None if any(f is None for f in features) else torch.stack([f for f in features if f is not None]),
+        None if spacing_mm is None else tuple(spacing_mm),
     )

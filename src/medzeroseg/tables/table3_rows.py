@@ -1,0 +1,136 @@
+"""What is compared in Table 3: a method of the seeds of one configuration, with its scores by case."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import stdev
+
+from medzeroseg.tables.paired_tests import PairedTest, mean_or_nan, paired_test, same_cases
+from medzeroseg.tables.segmentation_records import CaseScore, MethodResult, SegmentationRecord, scores_of
+
+ROWS = {
+    "saliency_crf": "saliency + CRF",
+    "saliency_dpfem_crf": "saliency + DPFEM + CRF",
+    "saliency_crf_sam": "saliency + CRF + SAM",
+    "saliency_dpfem_crf_sam": "saliency + DPFEM + CRF + SAM",
+    "weak_resunet": "weak supervision, ResUNet",
+    "weak_dynunet": "weak supervision, DynUNet",
+    "full_resunet": "full supervision, ResUNet",
+    "full_dynunet": "full supervision, DynUNet",
+}
+"""Key of a row to its title, in the table's order."""
+
+REFERENCE = "full_resunet"
+"""The row that the others are tested against."""
+
+METRICS = {"iou": "IoU", "dsc": "DSC", "auc": "AUC", "hd95": "HD95", "nsd": "NSD"}
+DISTANCES = ("hd95", "nsd")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method of the seeds of one configuration.
+
+    Attributes:
+        runs: The seeds, at least one.
+        method: The method.
+        scores: The method's scores of each seed.
+    """
+
+    runs: Sequence[SegmentationRecord]
+    method: MethodResult
+    scores: Sequence[Sequence[CaseScore]]
+
+    @property
+    def first(self) -> SegmentationRecord:
+        """The run that tells what all have in common."""
+        return self.runs[0]
+
+    @property
+    def key(self) -> str:
+        """Key of the row in `ROWS`."""
+        assert self.method.table3_row is not None
+        return self.method.table3_row
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.first.experiment} ({ROWS[self.key]})"
+
+    @property
+    def units(self) -> list[str]:
+        """Units of the measured distances: one, unless some cases have lost their spacing."""
+        return sorted({score.unit for seed in self.scores for score in seed if not math.isnan(score.hd95)})
+
+    def restricted(self, wanted: Callable[[CaseScore], bool]) -> "Row":
+        """The same row with some of its scores."""
+        return Row(self.runs, self.method, [[score for score in seed if wanted(score)] for seed in self.scores])
+
+    def by_case(self, metric: str) -> dict[str, float]:
+        """Case to the mean over seeds of the mean over its structures; NaN where it is defined for none."""
+        of_seeds = [_case_means(seed, metric) for seed in self.scores]
+        cases = dict.fromkeys(case for seed in of_seeds for case in seed)
+        return {case: mean_or_nan([seed.get(case, math.nan) for seed in of_seeds]) for case in cases}
+
+    def by_seed(self, metric: str) -> list[float]:
+        """Mean over cases of each seed."""
+        return [mean_or_nan(list(_case_means(seed, metric).values())) for seed in self.scores]
+
+    def summary(self, metric: str) -> dict[str, float | None]:
+        """Mean and standard deviations in percent (HD95: in its unit); None where undefined or in mixed units."""
+        if metric in DISTANCES and len(self.units) > 1:
+            return {"mean": None, "std_cases": None, "std_seeds": None}
+        scale = 1 if metric == "hd95" else 100
+        cases = [scale * value for value in self.by_case(metric).values() if not math.isnan(value)]
+        seeds = [scale * value for value in self.by_seed(metric) if not math.isnan(value)]
+        return {
+            "mean": mean_or_nan(cases) if cases else None,
+            "std_cases": stdev(cases) if len(cases) > 1 else None,
+            "std_seeds": stdev(seeds) if len(seeds) > 1 else None,
+        }
+
+    def against(self, reference: "Row", metric: str) -> PairedTest | None:
+        """Paired test against another row, in percent (HD95: in its unit); None where it cannot be measured.
+
+        Raises:
+            ConfigurationError: The two were tested on different cases.
+        """
+        pair = same_cases(self.by_case(metric), reference.by_case(metric), (self.name, reference.name))
+        if metric in DISTANCES and len({*self.units, *reference.units}) > 1:
+            return None
+        scale = 1 if metric == "hd95" else 100
+        test = paired_test(*([scale * value for value in values] for values in pair))
+        return test if test.pairs > 1 else None
+
+
+def rows_of(records: Sequence[SegmentationRecord]) -> list[Row]:
+    """The rows of Table 3 by dataset, then in the table's order; a run with other settings is another row."""
+
+    def configuration(record: SegmentationRecord) -> tuple[str, str, str]:
+        return record.dataset, record.experiment, record.config_hash
+
+    rows = []
+    ordered = sorted(records, key=lambda record: (configuration(record), record.seed))
+    for _, group in groupby(ordered, key=configuration):
+        runs = list(group)
+        for method in runs[0].methods:
+            if method.table3_row is not None:
+                rows.append(Row(runs, method, [scores_of(run.scores, method.method) for run in runs]))
+    order = list(ROWS)
+    return sorted(rows, key=lambda row: (row.first.dataset, order.index(row.key), row.first.experiment))
+
+
+def by_dataset(rows: Sequence[Row]) -> Iterator[tuple[list[Row], Row | None]]:
+    """The rows of each dataset and the one that they are tested against: of several, that with most seeds."""
+    for _, group in groupby(rows, key=lambda row: row.first.dataset):
+        members = list(group)
+        full = [row for row in members if row.key == REFERENCE]
+        yield members, max(full, key=lambda row: len(row.runs), default=None)
+
+
+def _case_means(scores: Sequence[CaseScore], metric: str) -> dict[str, float]:
+    of_case: dict[str, list[float]] = {}
+    for score in scores:
+        of_case.setdefault(score.case_id, []).append(getattr(score, metric))
+    return {case: mean_or_nan(values) for case, values in of_case.items()}
