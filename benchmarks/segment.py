@@ -1,31 +1,53 @@
-"""Saliency against one forward pass of the image tower and against the published forms.
+"""Saliency against one forward pass and against the published forms; the whole `segment` against its networks alone.
 
     make bench BENCH=segment [ARGS='--quick --device cuda']
 
 ViT-B/16 at 224 pixels with random weights: the time does not depend on their values. Every row's contenders take turns.
-Targets hold for one prompt an image; the rows with several prompts show what sharing the image pass is worth, since the
-published forms start anew for each.
+Targets of saliency hold for one prompt an image; rows with several prompts show what sharing the image pass is worth,
+since the published forms start anew for each. The whole `segment` runs with a SAM of ViT-B size and random weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
+import numpy as np
 import torch
 from pytorch_grad_cam import GradCAM as PackageGradCAM
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import SamConfig, SamImageProcessor, SamModel, SamVisionConfig
 
 from benchmarks import saliency_peers as peers
 from benchmarks.timing import interleaved_medians, machine
+from medzeroseg.imaging import Volume
+from medzeroseg.imaging.reading import PictureSource
+from medzeroseg.inference.outputs import ResultFolder
+from medzeroseg.inference.request import SegmentationRequest
+from medzeroseg.inference.segmenting import Segmenter
 from medzeroseg.models import ImageTextModel, SaliencyLayer
 from medzeroseg.saliency import M2IB, GradCAM, GScoreCAM, PatchTextSimilarity, SaliencyMethod
 from medzeroseg.saliency.noise import keyed_noise
+from medzeroseg.segmenters import SamSegmenter, SegmentedPrompts, SpatialPrompts
+from medzeroseg.segmenters.sam import SamImage
+from medzeroseg.zero_shot import ZeroShotMethod
 
 MODEL = "ViT-B-16"
+ORGANS = (
+    "liver",
+    "spleen",
+    "left kidney",
+    "right kidney",
+    "aorta",
+    "pancreas",
+    "stomach",
+    "gallbladder",
+)  # Synapse's 8
 
 
 @dataclass(frozen=True)
@@ -130,6 +152,50 @@ class Bench:
         finally:
             self.model.requires_grad_(True)
 
+    def whole_segment(self, side_px: int) -> list[Row]:
+        """`segment` for 8 labels on one picture, without and with the writing of its files, against its networks."""
+        with tempfile.TemporaryDirectory() as folder:
+            write_sam(Path(folder) / "sam", layers=1 if self.quick else 12)
+            sam = CountingSam(str(Path(folder) / "sam")).to(self.device)
+            segmenter = Segmenter(
+                self.model,
+                ZeroShotMethod(PatchTextSimilarity(), segmenter=sam),
+                SegmentationRequest(ORGANS),
+                device=self.device,
+            )
+            grey = np.random.default_rng(0).integers(0, 256, (1, side_px, side_px), dtype=np.uint8)
+            volume = Volume(grey, window=(0.0, 255.0), source=PictureSource())
+            picture, path = torch.from_numpy(grey[0] / np.float32(255)).to(self.device), Path("picture.png")
+            pixels, _, _ = self.inputs(1, 1)
+            corner = torch.arange(len(ORGANS), device=self.device)[:, None] * (side_px // 16)
+            boxes = torch.cat([corner, corner, corner + side_px // 4, corner + side_px // 3], dim=1)
+            results = ResultFolder(Path(folder) / "picture", "benchmark")
+            found = segmenter(volume, path)
+            decoded = sam.decoded
+
+            def networks() -> None:
+                with torch.no_grad():
+                    self.model.encode_image(pixels)
+                sam.decode(sam.encode(picture), SpatialPrompts(boxes=boxes))
+
+            contenders: dict[str, Callable[[], object]] = {
+                "networks": networks,
+                "segment": lambda: segmenter(volume, path),
+                "files": lambda: results.write(found, {}),
+            }
+            seconds = interleaved_medians(contenders, min(self.rounds, 5), self.device)
+        rows = []
+        for name, figure, target in (
+            ("segment", "whole segment, 8 labels / (CLIP forward + SAM encoder + 8 decodes in one call)", 1.25),
+            ("files", "beside it: writing label map, overlay, 8 saliency maps and record / the same", None),
+        ):
+            detail = (
+                f"{1e3 * seconds[name]:.0f} ms / {1e3 * seconds['networks']:.0f} ms; {side_px} x {side_px} pixels, "
+            )
+            detail += f"{decoded} masks decoded"
+            rows.append(Row(figure, 1, len(ORGANS), seconds[name] / seconds["networks"], target, True, detail))
+        return rows
+
     def layer(self, method: SaliencyMethod) -> SaliencyLayer:
         """The layer that a method uses."""
         return next(x for x in self.model.saliency_layers if x.name == method.layer_used(self.model))
@@ -153,6 +219,23 @@ class Bench:
         return Row(figure, row[0], row[1], seconds["theirs"] / seconds["ours"], row[2], False, detail)
 
 
+class CountingSam(SamSegmenter):
+    """Remembers how many masks it decoded last: an empty one would cost nothing."""
+
+    decoded = 0
+
+    def decode(self, encoded: SamImage, prompts: SpatialPrompts) -> SegmentedPrompts:
+        """As SAM does."""
+        self.decoded = len(prompts)
+        return super().decode(encoded, prompts)
+
+
+def write_sam(folder: Path, layers: int) -> None:
+    """A SAM with random weights in transformers' form; with 12 layers it has ViT-B's size."""
+    SamModel(SamConfig(vision_config=SamVisionConfig(num_hidden_layers=layers))).save_pretrained(folder)
+    SamImageProcessor().save_pretrained(folder)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -161,7 +244,10 @@ def main() -> None:
         "--loop-rounds", type=int, default=1, help="timed rounds against the authors' loops: minutes each"
     )
     parser.add_argument("--prompts", type=int, default=3, help="prompts in the rows that have several")
-    parser.add_argument("--quick", action="store_true", help="one round, 32 channels, 3 steps: does it still run?")
+    parser.add_argument("--rows", choices=("all", "saliency", "segment"), default="all", help="which rows")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, 32 channels, 3 steps, a shallow SAM: does it run?"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
@@ -172,10 +258,19 @@ def main() -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("open_clip_torch", "timm", "grad-cam"))
     print(f"{machine(device)}; {packages}; {MODEL} with random weights, {model.image_size_px[0]} pixels, float32\n")
     print("| figure | images | prompts | found | target | reached | medians |\n|---|---|---|---|---|---|---|")
-    for images, prompts in ((1, 1), (4, 1), (1, arguments.prompts)):
+    if arguments.rows != "segment":
+        saliency_rows(bench, arguments.prompts)
+    if arguments.rows != "saliency":
+        for row in bench.whole_segment(512):
+            print(row.markdown(), flush=True)
+
+
+def saliency_rows(bench: Bench, several: int) -> None:
+    """Print the rows of the saliency methods."""
+    for images, prompts in ((1, 1), (4, 1), (1, several)):
         for row in bench.against_forward(images, prompts):
             print(row.markdown(), flush=True)
-    for prompts in (1, arguments.prompts):
+    for prompts in (1, several):
         print(bench.g_score_cam(1, prompts).markdown(), flush=True)
     print(bench.m2ib(1, 1, frozen=False).markdown(), flush=True)
     print(bench.m2ib(1, 1, frozen=True).markdown(), flush=True)

@@ -16,6 +16,7 @@ from data_modules.pairs import (
 )
 from data_modules.screening import some, without_unreadable
 from data_modules.splits import BadInput, Part, Split, SplitDataModule
+from data_modules.windows import Windows
 from medzeroseg.imaging import InputError
 
 __all__ = ["BadInput", "ImageTextDataModule", "Split", "SplitIndex"]
@@ -50,6 +51,7 @@ class ImageTextDataModule(SplitDataModule[ImageTextDataset]):
         *,
         batch_size: int = 64,
         empty_caption: BadInput = "skip",
+        windows: Windows | None = None,
         max_train_pairs: int | None = None,
         max_val_pairs: int | None = None,
         max_test_pairs: int | None = None,
@@ -61,6 +63,8 @@ class ImageTextDataModule(SplitDataModule[ImageTextDataset]):
             root: The dataset's folder.
             batch_size: Training pairs a batch and process.
             empty_caption: What to do with pairs whose caption is empty: leave out and report, or stop.
+            windows: Take windows of the training pictures and name what they show, beside the pairs; for sets that
+                know structures by name and place. None for none.
             max_train_pairs: Use at most so many training pairs.
             max_val_pairs: Use at most so many validation pairs.
             max_test_pairs: Use at most so many test pairs.
@@ -76,8 +80,10 @@ class ImageTextDataModule(SplitDataModule[ImageTextDataset]):
             **options,
         )
         self.empty_caption = empty_caption
+        self.windows = windows
         self.train_transform: ImageTransform = SquareResize(self.image_size_px)
         self.eval_transform: ImageTransform = SquareResize(self.image_size_px)
+        self.window_transform: ImageTransform = SquareResize(windows.size_px if windows else 1)
         self.tokenizer: Tokenizer | None = None
 
     @abstractmethod
@@ -91,7 +97,11 @@ class ImageTextDataModule(SplitDataModule[ImageTextDataset]):
         """
 
     def attach_model(
-        self, train_transform: ImageTransform, eval_transform: ImageTransform, tokenizer: Tokenizer | None
+        self,
+        train_transform: ImageTransform,
+        eval_transform: ImageTransform,
+        tokenizer: Tokenizer | None,
+        window_transform: ImageTransform | None = None,
     ) -> None:
         """Use a model's own preprocessing and tokenizer; call it before the loaders are made.
 
@@ -99,10 +109,13 @@ class ImageTextDataModule(SplitDataModule[ImageTextDataset]):
             train_transform: PIL picture (RGB) to float (3, H, W), may be random.
             eval_transform: The same for validation, test and prediction.
             tokenizer: B captions to ids (B, L), int64.
+            window_transform: The same for windows, which come at their size (`windows.size_px`).
         """
         self.train_transform, self.eval_transform, self.tokenizer = train_transform, eval_transform, tokenizer
+        self.window_transform = window_transform or self.window_transform
         for part, dataset in self.datasets.items():
             dataset.transform = train_transform if part == "train" else eval_transform
+            dataset.window_transform = self.window_transform
 
     def make_dataset(self, part: Part, skipped: dict[str, int]) -> ImageTextDataset:
         """Index the pairs of a split."""
@@ -113,8 +126,16 @@ class ImageTextDataModule(SplitDataModule[ImageTextDataset]):
         if self.corrupt == "skip":
             records = without_unreadable(records, skipped)
         records = self.limited(split, records, skipped)
-        transform = self.train_transform if part == "train" else self.eval_transform
-        return ImageTextDataset(records, transform, seed=self.seed)
+        if part != "train":
+            return ImageTextDataset(records, self.eval_transform, seed=self.seed)
+        if self.windows is not None and not any(record.structures for record in records):
+            raise InputError(
+                f"{self.title}: windows were asked for, but this set knows no structures by name and place; "
+                "set data.init_args.windows and model.init_args.window_loss to null"
+            )
+        dataset = ImageTextDataset(records, self.train_transform, seed=self.seed, windows=self.windows)
+        dataset.window_transform = self.window_transform
+        return dataset
 
     def collate(self) -> Callable[[Any], dict[str, Any]]:
         """Make batches of pairs; tokenise in the workers."""

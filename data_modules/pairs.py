@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from data_modules.loading import EpochDataset, stack_images
 from data_modules.seeding import seeded as seeded
 from data_modules.seeding import stable_hash as stable_hash
+from data_modules.windows import NamedStructures, Windows
 from medzeroseg.imaging import InputError, read_picture
 
 ImageTransform = Callable[[Image.Image], Tensor]
@@ -49,11 +50,13 @@ class ImageTextRecord:
         case_id: The pair's name in the dataset, unique within a split; named in errors and tables.
         caption: The text, already tidied.
         source: Reads the picture.
+        structures: What is known by name in the picture, and where; None where nothing is.
     """
 
     case_id: str
     caption: str
     source: ImageSource
+    structures: NamedStructures | None = None
 
 
 class ImageTextItem(TypedDict):
@@ -64,6 +67,16 @@ class ImageTextItem(TypedDict):
     text_id: int
     case_id: str
     index: int
+    windows: NotRequired["WindowItem"]
+
+
+class WindowItem(TypedDict):
+    """The windows of one pair's picture."""
+
+    images: list[Tensor]
+    kind: str
+    shows: list[tuple[str, ...]]
+    lacks: list[tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +98,27 @@ class ImageTextDataset(EpochDataset[ImageTextItem]):
     same whatever the batch size, the number of workers and ranks, and whether the run was resumed.
     """
 
-    def __init__(self, records: Sequence[ImageTextRecord], transform: ImageTransform, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        records: Sequence[ImageTextRecord],
+        transform: ImageTransform,
+        *,
+        seed: int = 0,
+        windows: Windows | None = None,
+    ) -> None:
         """Hold the records and number their captions.
 
         Args:
             records: The pairs; their order is the dataset's.
             transform: Preprocessing of each picture.
             seed: Seed of the transform's random numbers.
+            windows: Take windows of the pictures, too, of those whose structures are known.
         """
         super().__init__(seed)
         self.records = list(records)
         self.transform = transform
+        self.windows = windows
+        self.window_transform: ImageTransform = SquareResize(windows.size_px if windows else 1)
         numbers: dict[str, int] = {}
         self.text_ids = [numbers.setdefault(record.caption, len(numbers)) for record in self.records]
 
@@ -111,26 +134,42 @@ class ImageTextDataset(EpochDataset[ImageTextItem]):
 
         Returns:
             `image` (3, H, W) float, `text`, `text_id` (equal exactly for equal captions of this dataset),
-            `case_id` and `index`.
+            `case_id` and `index`; and `windows` where they are taken.
 
         Raises:
-            InputError: The picture cannot be read; names its file and case id.
+            InputError: The picture or its label map cannot be read; names its file and case id.
         """
         record = self.records[index]
         try:
             picture = record.source.read()
+            windows = self._windows(record, picture)
         except InputError as error:
             raise InputError(f"case {record.case_id}: {error}") from error
         # Seeding three generators takes half a millisecond: not for a transform that says it draws nothing.
         draws = getattr(self.transform, "is_random", True)
         with seeded(f"{self.seed}/{self.epoch}/{record.case_id}") if draws else nullcontext():
             image = self.transform(picture)
-        return {
+        item: ImageTextItem = {
             "image": image,
             "text": record.caption,
             "text_id": self.text_ids[index],
             "case_id": record.case_id,
             "index": index,
+        }
+        if windows is not None:
+            item["windows"] = windows
+        return item
+
+    def _windows(self, record: ImageTextRecord, picture: Image.Image) -> WindowItem | None:
+        if self.windows is None or record.structures is None:
+            return None
+        with seeded(f"{self.seed}/{self.epoch}/{record.case_id}/windows"):
+            taken = self.windows.take(picture, record.structures)
+        return {
+            "images": [self.window_transform(window.picture) for window in taken],
+            "kind": record.structures.kind,
+            "shows": [window.shows for window in taken],
+            "lacks": [window.lacks for window in taken],
         }
 
 
@@ -139,7 +178,9 @@ class ImageTextCollate:
     """Makes a batch of items and tokenises its captions, inside the worker process.
 
     The batch holds `image` (B, 3, H, W) float, `text` list of B strings, `text_id` (B,) int64,
-    `case_id` list of B strings, `index` (B,) int64, and `tokens` (B, L) int64 when there is a tokenizer.
+    `case_id` list of B strings, `index` (B,) int64, and `tokens` (B, L) int64 when there is a tokenizer. Of W windows
+    it holds `window` (W, 3, S, S) float, `window_kind` list of W strings, `window_shows` and `window_lacks`, lists of
+    W tuples of names; nothing of the kind where there are none.
     """
 
     tokenizer: Tokenizer | None = None
@@ -160,4 +201,10 @@ class ImageTextCollate:
         }
         if self.tokenizer is not None:
             batch["tokens"] = self.tokenizer(texts)
+        windows = [item["windows"] for item in items if "windows" in item]
+        if windows:
+            batch["window"] = torch.stack([image for one in windows for image in one["images"]])
+            batch["window_kind"] = [one["kind"] for one in windows for _ in one["images"]]
+            batch["window_shows"] = [names for one in windows for names in one["shows"]]
+            batch["window_lacks"] = [names for one in windows for names in one["lacks"]]
         return batch

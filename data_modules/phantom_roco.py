@@ -1,11 +1,25 @@
 """The synthetic phantom in ROCO's layout, made on first use and read as ROCO is."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data_modules.base import Split, SplitIndex
 from data_modules.phantom.generation import check_workers, generate_for_reading
 from data_modules.phantom.roco import RocoLayout
 from data_modules.roco import ROCODataModule
+from data_modules.windows import LabelPicture, NamedStructures
+
+KINDS = {"cardiac_mri": "cardiac MRI", "abdomen_ct": "abdominal CT", "chest_xray": "chest X-ray"}
+"""The phantom's anatomies in the words of prompts."""
+
+UNIONS: dict[str, tuple[str, ...]] = {
+    "lungs": ("right lung", "left lung"),
+    "infection": ("right lung opacity", "left lung opacity"),
+    "pleural effusion": ("right pleural effusion", "left pleural effusion"),
+}
+"""What is spoken of as one, though the phantom draws it in parts."""
 
 
 class PhantomROCODataModule(ROCODataModule):
@@ -52,3 +66,31 @@ class PhantomROCODataModule(ROCODataModule):
             InputError: Another phantom is there, which another run may be reading, or something that is none.
         """
         generate_for_reading(self.layout, self.root, self.phantom_workers)
+
+    def index_split(self, split: Split) -> SplitIndex:
+        """List the pairs of a split; for windows, say what their pictures show and where."""
+        index = super().index_split(split)
+        if split != "train" or self.windows is None:
+            return index
+        truth = json.loads((self.root / "ground_truth/train/structures.json").read_text(encoding="utf-8"))
+        parts = {anatomy: _parts(list(structures.values())) for anatomy, structures in truth["structures"].items()}
+        for position, record in enumerate(index.records):
+            anatomy = truth["items"][record.case_id]["modality"]
+            labels = LabelPicture(self.root / f"ground_truth/train/masks/{record.case_id}.png")
+            named = NamedStructures(KINDS[anatomy], parts[anatomy], labels)
+            index.records[position] = replace(record, structures=named)
+        return index
+
+
+def _parts(structures: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
+    """Each structure with the parts that are drawn over it, and what is spoken of as one."""
+    parts = {
+        one["name"]: tuple(other["index"] for other in structures if one["name"] in (other["name"], other["part_of"]))
+        for one in structures
+    }
+    unions = {
+        name: tuple(label for member in members for label in parts[member])
+        for name, members in UNIONS.items()
+        if all(member in parts for member in members)
+    }
+    return parts | unions

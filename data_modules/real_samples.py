@@ -103,7 +103,7 @@ class RealSamplesDataModule(ImageTextDataModule):
                 if caption is None:
                     skipped[NO_STRUCTURE] += 1
                     continue
-                of_set.append(ImageTextRecord(image.case_id, caption, image.source))
+                of_set.append(ImageTextRecord(image.case_id, caption, image.source, image.structures))
                 self.patients[split].add(image.patient)
             records += select_by_hash(of_set, self.caps.get(name), self.selection_seed)
         return SplitIndex(records, dict(skipped))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_modules.acdc import ACDCDataModule
-from data_modules.captions_cardiac import LEFT_VENTRICLE, MYOCARDIUM, cardiac_caption, cardiac_facts
+from data_modules.captions_cardiac import LEFT_VENTRICLE, MYOCARDIUM, RIGHT_VENTRICLE, cardiac_caption, cardiac_facts
 from data_modules.captions_chest import chest_caption, chest_facts
 from data_modules.captions_ct import CtFacts, ct_caption, ct_facts
 from data_modules.case_sources import ArrayFiles, MaskFiles, PictureWithMasks, VolumePair, VolumeWithMasks
@@ -25,7 +25,11 @@ from data_modules.listing import list_folder
 from data_modules.pairs import ImageSource, PictureFile
 from data_modules.splits import Split
 from data_modules.sunnybrook import find_slices
+from data_modules.windows import NamedStructures
 from medzeroseg.imaging import ABDOMEN_WINDOW_HU, InputError
+
+CARDIAC_MR, CHEST_XRAY, ABDOMINAL_CT = "cardiac MRI", "chest X-ray", "abdominal CT"
+"""Kinds of picture in the words of prompts."""
 
 NO_STRUCTURE = "slices in which nothing is outlined"
 _LUNGS, _INFECTION = 1, 2
@@ -40,12 +44,14 @@ class LabelledImage:
         patient: The set's name and the patient's public id; a patient is in one split only.
         source: Reads the picture.
         caption: Reads the labels and words a caption; None when the labels show nothing.
+        structures: What is outlined in it.
     """
 
     case_id: str
     patient: str
     source: ImageSource
     caption: Callable[[random.Random], str | None]
+    structures: NamedStructures
 
 
 SetFinder = Callable[[Path, Split, Counter[str]], list[LabelledImage]]
@@ -81,8 +87,12 @@ def find_acdc_h5(folder: Path, split: Split, skipped: Counter[str]) -> list[Labe
             level = bucket((number - 0.5) / count, (1 / 3, 2 / 3), ("basal", "mid-ventricular", "apical"))
             caption = partial(_acdc_caption, source, case.facts.get("phase"), level)
             case_id = f"acdc_h5/{case.case_id}_slice_{number:02d}"
-            images.append(LabelledImage(case_id, f"acdc_h5/{case.patient}", source, caption))
+            structures = NamedStructures(CARDIAC_MR, _ACDC_PARTS, source)
+            images.append(LabelledImage(case_id, f"acdc_h5/{case.patient}", source, caption, structures))
     return images
+
+
+_ACDC_PARTS = {"right ventricle": (RIGHT_VENTRICLE,), "myocardium": (MYOCARDIUM,), "left ventricle": (LEFT_VENTRICLE,)}
 
 
 def _acdc_slices(source: CaseSource) -> list[tuple[int, CaseSlice]]:
@@ -111,12 +121,18 @@ def find_sunnybrook(folder: Path, split: Split, skipped: Counter[str]) -> list[L
         # The epicardium is outlined in part of the images: elsewhere the myocardium is unknown, not absent, and the
         # caption says nothing of it.
         masks: MaskFiles = ((one.endocardium, LEFT_VENTRICLE),)
+        parts = {"left ventricle": (LEFT_VENTRICLE,)}
         if one.epicardium is not None:
             masks = ((one.epicardium, MYOCARDIUM), *masks)
+            parts["myocardium"] = (MYOCARDIUM,)
         source = CaseSlice(PictureWithMasks(one.image, masks))
         images.append(
             LabelledImage(
-                f"sunnybrook/{one.name}", f"sunnybrook/{one.patient}", source, partial(_sunnybrook_caption, source)
+                f"sunnybrook/{one.name}",
+                f"sunnybrook/{one.patient}",
+                source,
+                partial(_sunnybrook_caption, source),
+                NamedStructures(CARDIAC_MR, parts, source),
             )
         )
     return images
@@ -146,7 +162,11 @@ def find_covid_qu_ex(folder: Path, split: Split, skipped: Counter[str]) -> list[
         labels = CaseSlice(PictureWithMasks(xray.image, tuple(masks)))
         case_id = f"covid_qu_ex/{top.name}/{xray.diagnosis}/{xray.name}"
         caption = partial(_covid_caption, xray.diagnosis, labels)
-        images.append(LabelledImage(case_id, case_id, PictureFile(xray.image), caption))
+        parts: dict[str, tuple[int, ...]] = {"lungs": (_LUNGS, _INFECTION)}
+        if xray.diagnosis != "Non-COVID":  # other pneumonias are not outlined there: unknown, not absent
+            parts["infection"] = (_INFECTION,)
+        structures = NamedStructures(CHEST_XRAY, parts, labels)
+        images.append(LabelledImage(case_id, case_id, PictureFile(xray.image), caption, structures))
     return images
 
 
@@ -171,7 +191,8 @@ def find_totalsegmentator_ct(folder: Path, split: Split, skipped: Counter[str]) 
     if not files:
         raise InputError(f"{organs}: no organ masks (*.nii.gz)")
     names = {label: organ_name(path.name.removesuffix(".nii.gz")) for label, path in enumerate(files, start=1)}
-    arrays = read_case(VolumeWithMasks(scan, tuple(zip(files, names, strict=True)), view="axial"))
+    labelled = VolumeWithMasks(scan, tuple(zip(files, names, strict=True)), view="axial")
+    arrays = read_case(labelled)
     if arrays.mask is None or arrays.spacing_mm is None:
         raise InputError(f"{scan}: the file does not say how large its voxels are")
     pixel_area_mm2 = arrays.spacing_mm[1] * arrays.spacing_mm[2]
@@ -183,7 +204,10 @@ def find_totalsegmentator_ct(folder: Path, split: Split, skipped: Counter[str]) 
         facts = ct_facts(masks, index / max(last, 1), pixel_area_mm2)
         source = CaseSlice(picture, index, ABDOMEN_WINDOW_HU)
         patient = "totalsegmentator_ct/ct"
-        images.append(LabelledImage(f"{patient}_slice_{index + 1:02d}", patient, source, partial(_ct_caption, facts)))
+        parts = {name: (label_id,) for label_id, name in names.items()}
+        structures = NamedStructures(ABDOMINAL_CT, parts, CaseSlice(labelled, index))
+        case_id = f"{patient}_slice_{index + 1:02d}"
+        images.append(LabelledImage(case_id, patient, source, partial(_ct_caption, facts), structures))
     return images
 
 

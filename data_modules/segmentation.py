@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from data_modules.cases import BACKGROUND, IGNORE, CaseIndex, LabelCheck, SegmentationCase
 from data_modules.loading import CaseSampler
 from data_modules.pairs import ImageTransform, SquareResize, Tokenizer
+from data_modules.pseudo_masks import ReplacedMaskReader, TakesPseudoMasks, pseudo_mask_file
 from data_modules.screening import some
 from data_modules.seeding import seeded
 from data_modules.slice_cache import SliceCache, default_cache_folder
@@ -26,7 +27,7 @@ from data_modules.slices import (
     SlicePreparation,
     SliceReader,
 )
-from data_modules.splits import BadInput, Part, Split, SplitDataModule
+from data_modules.splits import BadInput, Part, Split
 from medzeroseg.imaging import InputError, Window
 
 __all__ = ["SegmentationDataModule", "Split"]
@@ -34,7 +35,7 @@ __all__ = ["SegmentationDataModule", "Split"]
 log = logging.getLogger(__name__)
 
 
-class SegmentationDataModule(SplitDataModule[SliceDataset]):
+class SegmentationDataModule(TakesPseudoMasks):
     """Labelled volumes or pictures in three splits by patient; a subclass says which there are (`index_split`).
 
     A row is a 2-D slice, as in the literature's protocols: inference slice by slice, scores per volume. Outside
@@ -161,9 +162,16 @@ class SegmentationDataModule(SplitDataModule[SliceDataset]):
         index = self.index_split(split)
         skipped |= index.skipped
         self._require_separate(split, index.cases)
-        cases = index.cases if part == "predict" else self._with_reference(split, index.cases, skipped)
+        masks = self.pseudo_masks if part in ("train", "val") else None
+        needs_reference = part != "predict" and masks is None
+        cases = self._with_reference(split, index.cases, skipped) if needs_reference else index.cases
         cases = self.limited(split, cases, skipped)
         cases, readers = self._readable(split, cases, skipped)
+        if masks is not None:
+            readers = [
+                ReplacedMaskReader(reader, pseudo_mask_file(masks, case))
+                for case, reader in zip(cases, readers, strict=True)
+            ]
         keep = None
         if part == "train" and self.empty_slices == "skip":
             keep = [self._labelled(reader) for reader in readers]
@@ -235,6 +243,11 @@ class SegmentationDataModule(SplitDataModule[SliceDataset]):
         skipped["cases without a reference"] = len(without)
         return [case for case in cases if case.source.has_reference]
 
+    def all_cases(self, split: Split) -> tuple[list[SegmentationCase], list[SliceReader]]:
+        """List the cases of a split, with or without a reference, and what reads them."""
+        cases = self.limited(split, self.index_split(split).cases, {})
+        return self._readable(split, cases, {})
+
     def _readable(
         self, split: Split, cases: list[SegmentationCase], skipped: dict[str, int]
     ) -> tuple[list[SegmentationCase], list[SliceReader]]:
@@ -265,6 +278,8 @@ class SegmentationDataModule(SplitDataModule[SliceDataset]):
         return CachedReader(cached, cached.fixed(self.window))
 
     def _labelled(self, reader: SliceReader) -> list[int]:
+        if isinstance(reader, ReplacedMaskReader):
+            return reader.labelled_slices()
         if isinstance(reader, CachedReader):
             return [number for number, labelled in enumerate(reader.case.labelled_slices) if labelled]
         mask = reader.read_slice(0).mask

@@ -16,7 +16,7 @@ from data_modules.loading import EpochDataset, stack_images
 from data_modules.pairs import ImageTransform
 from data_modules.seeding import seeded, stable_hash
 from data_modules.slice_cache_entry import CachedCase
-from medzeroseg.imaging import InputError, Window
+from medzeroseg.imaging import InputError, Window, square_picture
 
 NO_LABEL = -1
 """What fills a batch's `mask` where a case has no reference (prediction only)."""
@@ -212,7 +212,7 @@ class SliceDataset(EpochDataset[SliceItem]):
         if how.augmentation is not None and mask is not None:
             grey, mask = how.augmentation(grey, mask, seed=stable_hash(key))
         with seeded(key):
-            image = how.transform(_square_picture(grey, how.side_px))
+            image = how.transform(square_picture(grey, how.side_px))
         item: SliceItem = {
             "image": image,
             "mask": _mask_of_size(mask, int(image.shape[1]), int(image.shape[2])),
@@ -264,13 +264,6 @@ class SliceCollate:
             batch["native_image"] = [item["native_image"] for item in items]
             batch["native_mask"] = [item["native_mask"] for item in items]
         return batch
-
-
-def _square_picture(grey: GreyImage, side_px: int) -> Image.Image:
-    picture = Image.fromarray(np.rint(grey * 255).astype(np.uint8))
-    if picture.size != (side_px, side_px):
-        picture = picture.resize((side_px, side_px), Image.Resampling.BICUBIC)
-    return picture.convert("RGB")
 
 
 def _mask_of_size(mask: LabelMap | None, height: int, width: int) -> Tensor:

@@ -25,6 +25,15 @@ def test_the_shipped_prompts_name_every_structure_of_the_datasets() -> None:
         assert len(library.prompt("liver", modality).texts) > 3
 
 
+def test_neighbours_are_those_of_the_modality_less_what_is_asked() -> None:
+    library = PromptLibrary({"any": ["{}"]}, neighbours={"any": ["heart"], "CT": ["liver", "spleen"]})
+    assert library.compared(["Liver"], "CT") == ["spleen"]
+    assert library.compared([], "ultrasound") == ["heart"]
+    assert library.compared(["liver"], "CT", ["liver", "aorta"]) == ["aorta"]
+    assert library.compared(["liver"], "CT", []) == []
+    assert "lungs" in PromptLibrary.load().compared(["left ventricle"], "cardiac MRI")
+
+
 def test_embedding_is_the_normalised_mean_of_the_sentences() -> None:
     torch.manual_seed(0)
     model = ImageTextModel("small").eval()

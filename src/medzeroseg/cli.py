@@ -16,7 +16,6 @@ from medzeroseg.config_errors import explain_parser_error
 from medzeroseg.errors import ConfigurationError
 from medzeroseg.files import require_writable, write_atomically
 from medzeroseg.run_folder import archive
-from medzeroseg.tasks import BaseTask
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -143,7 +142,8 @@ class ExperimentCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Give the task the configuration that made it."""
-        if isinstance(self.model, BaseTask):
+        if hasattr(self.model, "config"):
             dump = yaml.safe_load(self._parser(self.subcommand).dump(self.config[str(self.subcommand)]))
             trainer = {key: dump["trainer"].get(key) for key in _TRAINER_SETTINGS}
-            self.model.config = {"model": dump["model"], "data": dump["data"], "trainer": trainer}
+            task: Any = self.model
+            task.config = {"model": dump["model"], "data": dump["data"], "trainer": trainer}

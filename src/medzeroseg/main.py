@@ -67,6 +67,10 @@ def _dispatch(words: list[str]) -> int:
         from data_modules.check import run_check
 
         return run_check(args, write_atomically)
+    if args.command == "segment":
+        from medzeroseg.inference.command import run_segment
+
+        return run_segment(args)
     from data_modules.phantom import run_phantom
 
     return run_phantom(args)
@@ -93,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     tables.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
     for name, text in _LIGHTNING.items():
         commands.add_parser(name, help=text, add_help=False)
+    segment = commands.add_parser("segment", help="segment your own images from text")
+    from medzeroseg.inference.command import add_segment_arguments
+
+    add_segment_arguments(segment)
     phantom = commands.add_parser("phantom", help="write a synthetic dataset, in the layout of a real one")
     from data_modules.phantom import add_phantom_arguments
 

@@ -77,11 +77,13 @@ class PromptLibrary:
     Attributes:
         templates: Modality -> sentences with `{}` for the structure; `any` serves the others.
         structures: Structure -> other words for it.
+        neighbours: Modality -> structures that lie beside those asked for; `any` serves the others.
         reveals_ground_truth: Whether the file says of itself that its words come from the references.
     """
 
     templates: Mapping[str, Sequence[str]]
     structures: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    neighbours: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reveals_ground_truth: bool = False
 
     @classmethod
@@ -100,18 +102,32 @@ class PromptLibrary:
             raise InputError(f"{path}: the prompts are no valid YAML: {error}") from error
         if not isinstance(content, dict):
             raise InputError(f"{path}: prompts have the keys templates and structures; see {DEFAULT_PROMPTS.name}")
-        unknown = set(content) - {"templates", "structures", "reveals_ground_truth"}
+        unknown = set(content) - {"templates", "structures", "neighbours", "reveals_ground_truth"}
         if unknown:
             raise InputError(f"{path}: unknown key {min(map(str, unknown))!r}")
         templates = _lists(content.get("templates"), f"{path}: templates")
         structures = _lists(content.get("structures") or {}, f"{path}: structures")
+        neighbours = _lists(content.get("neighbours") or {}, f"{path}: neighbours")
         for modality, sentences in templates.items():
             for sentence in sentences:
                 if sentence.count("{}") != 1:
                     raise InputError(f"{path}: templates: {modality}: '{sentence}' needs one {{}} for the structure")
         if not templates.get(ANY_MODALITY):
             raise InputError(f"{path}: templates: '{ANY_MODALITY}' is missing; it serves the modalities not listed")
-        return cls(templates, structures, bool(content.get("reveals_ground_truth", False)))
+        return cls(templates, structures, neighbours, bool(content.get("reveals_ground_truth", False)))
+
+    def compared(self, asked: Sequence[str], modality: str, names: Sequence[str] | None = None) -> list[str]:
+        """The structures whose maps only serve the calibration of those asked for.
+
+        Args:
+            asked: Structures that are asked for, which drop out, whatever their capital letters.
+            modality: `cardiac MRI`, ...; one without own neighbours uses those of `any`.
+            names: What to compare with; None for the modality's neighbours.
+        """
+        if names is None:
+            names = self.neighbours.get(modality, self.neighbours.get(ANY_MODALITY, ()))
+        own = {name.casefold() for name in asked}
+        return [name for name in names if name.casefold() not in own]
 
     def prompt(self, structure: str, modality: str = ANY_MODALITY) -> Prompt:
         """Every word for the structure in every template of the modality.

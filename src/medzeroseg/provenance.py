@@ -15,7 +15,16 @@ import torch
 from lightning.pytorch import Trainer
 
 # Of a configuration: what differs between the seeds and the machines of one experiment
-_NO_SETTINGS = ("seed", "root", "num_workers", "phantom_workers", "pin_memory", "persistent_workers")
+_NO_SETTINGS = (
+    "seed",
+    "root",
+    "cache_dir",
+    "checkpoint",
+    "num_workers",
+    "phantom_workers",
+    "pin_memory",
+    "persistent_workers",
+)
 _PACKAGES = ("torch", "lightning", "open_clip_torch", "timm", "torchmetrics", "monai")
 
 

@@ -296,12 +296,12 @@ def test_an_untouched_dataset_starts_at_epoch_0():
 
 def test_a_picture_is_squashed_not_cropped():
     """The corners of a wide picture stay in view."""
-    from data_modules.slices import _square_picture
+    from medzeroseg.imaging import square_picture
 
     grey = np.zeros((10, 40), np.float32)
     grey[:, :4], grey[:, -4:] = 1, 0.5
-    picture = np.asarray(_square_picture(grey, 20))
+    picture = np.asarray(square_picture(grey, 20))
     assert picture.shape == (20, 20, 3)
     assert picture[10, 0, 0] > 200
     assert 100 < picture[10, -1, 0] < 150
-    assert isinstance(_square_picture(grey, 20), Image.Image)
+    assert isinstance(square_picture(grey, 20), Image.Image)

@@ -27,7 +27,7 @@ def test_timm_knows_it_and_there_are_no_pretrained_weights() -> None:
 
 
 def test_classifier_and_pooling() -> None:
-    trunk = LocalConvNet(widths=(8, 16), depths=(1, 1), num_classes=5)
+    trunk = LocalConvNet(widths=(8, 16), depths=(1, 1), strides=(4, 2), num_classes=5)
     assert trunk(torch.randn(2, 3, 32, 32)).shape == (2, 5)
     trunk.reset_classifier(0, global_pool="")
     assert trunk(torch.randn(2, 3, 32, 32)).shape == (2, 16, 4, 4)

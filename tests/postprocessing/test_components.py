@@ -63,12 +63,21 @@ def test_masks_that_touch_across_the_stack_stay_apart():
     assert LargestComponents(1)(masks).sum(dim=(2, 3)).tolist() == [[9, 3]]
 
 
+def test_a_pair_stays_and_a_speck_beside_one_goes():
+    pair, alone, equal = "####.###", "####...#", "##.##.##"
+    masks = torch.cat([picture(rows) for rows in (pair, alone, equal)], dim=1)
+    found = LargestComponents(2, least_share=0.5)(masks)
+    expected = torch.cat([picture(rows) for rows in (pair, "####....", "##.##...")], dim=1)
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: LargestComponents(0), "n must"),
         (lambda: LargestComponents(connectivity=6), "connectivity"),
         (lambda: LargestComponents(min_area_px=-1), "min_area_px"),
+        (lambda: LargestComponents(least_share=1.5), "least_share"),
         (lambda: FillHoles(max_area_px=0), "max_area_px"),
     ],
 )

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from medzeroseg import saliency
-from medzeroseg.models import DPFEM, ImageTextModel
+from medzeroseg.losses import PresenceLoss
+from medzeroseg.models import DPFEM, ImageTextModel, PatchTower
 from medzeroseg.saliency import (
     M2IB,
     DPFEMSimilarity,
@@ -14,6 +15,7 @@ from medzeroseg.saliency import (
     GradCAMPlusPlus,
     GScoreCAM,
     LayerCAM,
+    PatchTextEvidence,
     PatchTextSimilarity,
     SaliencyError,
     SaliencyMethod,
@@ -43,7 +45,7 @@ def hooks(model):
 def test_the_list_is_complete():
     public = [getattr(saliency, name) for name in saliency.__all__]
     concrete = {x for x in public if inspect.isclass(x) and issubclass(x, SaliencyMethod) and not inspect.isabstract(x)}
-    assert concrete == {*(type(m) for m in METHODS), DPFEMSimilarity}
+    assert concrete == {*(type(m) for m in METHODS), DPFEMSimilarity, PatchTextEvidence}
     assert len({x.title for x in concrete}) == len(concrete)
 
 
@@ -241,3 +243,23 @@ def test_an_image_with_nan_is_named(models, make_batch):
 def test_bad_options_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_evidence_is_the_logit_of_the_window_loss(make_batch):
+    torch.manual_seed(0)
+    model = ImageTextModel("small", patch_tower=PatchTower).eval()
+    images, texts = make_batch(model, 2)
+    found = PatchTextEvidence(scale=2.0, sharpness=5.0)(model, images, texts, keys=KEYS[:2])
+    with torch.no_grad():
+        patches = model.patch_tower(images)
+        targets = torch.ones(2, len(texts), dtype=torch.int8)
+        loss = PresenceLoss(sharpness=5.0, scale=2.0)(patches, texts, targets)
+    torch.testing.assert_close(found.maps, 2 * torch.einsum("bdhw,pd->bphw", patches, texts))
+    torch.testing.assert_close(-found.scores.log().mean(), loss)
+    assert (found.scores <= found.maps.amax(dim=(2, 3)).sigmoid()).all()
+
+
+def test_evidence_needs_a_tower_for_patches(models, make_batch):
+    images, texts = make_batch(models["small"], 1)
+    with pytest.raises(ValueError, match="patch_tower"):
+        PatchTextEvidence()(models["small"], images, texts, keys=KEYS[:1])

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 import torch
 
-from medzeroseg.zero_shot import MeanOfPrompts, Raw, SoftmaxOverPrompts, resolve_overlaps, scale_over_case
+from medzeroseg.zero_shot import (
+    MeanOfPrompts,
+    Presence,
+    PresenceOfPrompts,
+    Raw,
+    SoftmaxOverPrompts,
+    resolve_overlaps,
+    scale_over_case,
+)
 from medzeroseg.zero_shot.assembly import CaseAssembler, SliceResult
 
 
@@ -30,6 +38,16 @@ def test_softmax_is_a_probability_among_the_prompts() -> None:
 @pytest.mark.parametrize("calibration", [Raw(), MeanOfPrompts(), SoftmaxOverPrompts()])
 def test_a_lone_prompt_keeps_its_map(calibration: Raw) -> None:
     torch.testing.assert_close(calibration(maps(1), 1), maps(1))
+
+
+def test_presence_is_dark_where_nothing_is_there_and_where_another_prompt_is() -> None:
+    logits = torch.tensor([[[[4.0, -4.0, 3.0]], [[-4.0, -5.0, 6.0]]]])  # (1, 2 prompts, 1, 3 places)
+    found = PresenceOfPrompts()(logits, 1)[0, 0, 0]
+    assert found[0] > 0.9
+    assert found[1] < 0.1  # the softmax alone would give 0.73
+    assert found[2] < 0.1  # the sigmoid alone would give 0.95
+    torch.testing.assert_close(PresenceOfPrompts()(logits[:, :1], 1), logits[:, :1].sigmoid())
+    torch.testing.assert_close(Presence()(logits, 1), logits[:, :1].sigmoid())
 
 
 def test_a_temperature_of_zero_is_refused() -> None:
@@ -93,6 +111,15 @@ def test_cases_come_out_when_their_last_slice_is_there_in_order() -> None:
     assert case.case_id == "a"
     assert case.maps["m"][:, 0, 0, 0].tolist() == [0, 1, 2]
     assembler.require_nothing_left()
+
+
+def test_a_case_keeps_its_spacing() -> None:
+    place = ("a", 0, 1)
+    spaced = batch(place) | {"spacing_mm": torch.tensor([[5.0, 1.5, 1.25]])}
+    [case] = CaseAssembler().add(spaced, results(place))
+    assert case.spacing_mm == (5.0, 1.5, 1.25)
+    [unspaced] = CaseAssembler().add(batch(place), results(place))
+    assert unspaced.spacing_mm is None
 
 
 def test_a_case_that_lacks_slices_is_not_scored_in_silence() -> None:

@@ -5,8 +5,11 @@ from medzeroseg.callbacks.pair_sheet import PairSheet
 from medzeroseg.callbacks.retrieval import RetrievalEvaluator
 from medzeroseg.callbacks.retrieval_table import RetrievalTable
 from medzeroseg.callbacks.segmentation import SegmentationEvaluator
+from medzeroseg.callbacks.segmentation_sheet import SegmentationSheet
 from medzeroseg.callbacks.segmentation_table import SegmentationTable
+from medzeroseg.callbacks.text_sensitivity import TextSensitivity
 from medzeroseg.callbacks.throughput import Throughput
+from medzeroseg.callbacks.zero_shot_observer import ZeroShotObserver
 
 __all__ = [
     "EmbeddingWriter",
@@ -14,6 +17,9 @@ __all__ = [
     "RetrievalEvaluator",
     "RetrievalTable",
     "SegmentationEvaluator",
+    "SegmentationSheet",
     "SegmentationTable",
+    "TextSensitivity",
     "Throughput",
+    "ZeroShotObserver",
 ]

@@ -2,7 +2,7 @@
 
 from medzeroseg.imaging.errors import InputError
 from medzeroseg.imaging.geometry import AxisLayout, Geometry
-from medzeroseg.imaging.masks import write_mask
+from medzeroseg.imaging.masks import write_map, write_mask
 from medzeroseg.imaging.nifti import read_nifti
 from medzeroseg.imaging.picture import read_picture
 from medzeroseg.imaging.reading import read_image, read_volume
@@ -15,6 +15,7 @@ from medzeroseg.imaging.windowing import (
     Window,
     array_to_picture,
     percentile_window,
+    square_picture,
 )
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "read_nifti",
     "read_picture",
     "read_volume",
+    "square_picture",
     "to_display",
+    "write_map",
     "write_mask",
 ]

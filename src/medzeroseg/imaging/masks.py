@@ -11,7 +11,7 @@ from PIL import Image
 
 from medzeroseg.errors import OutputError
 from medzeroseg.files import write_atomically
-from medzeroseg.imaging.nifti import compress, nifti_mask_bytes
+from medzeroseg.imaging.nifti import compress, nifti_bytes
 from medzeroseg.imaging.volume import Volume, from_display
 
 _FORMATS = ".nii.gz, .nii, .nrrd, .mha, .dcm (DICOM segmentation) or .png (single slices)"
@@ -56,9 +56,9 @@ def write_mask(
     geometry = like.geometry and like.geometry.seen_through(like.layout.inverse(), like.shape)
     name = path.name.lower()
     if name.endswith(".nii.gz"):
-        write_atomically(path, compress(nifti_mask_bytes(stored, like.source, geometry)))
+        write_atomically(path, compress(nifti_bytes(stored, like.source, geometry)))
     elif name.endswith(".nii"):
-        write_atomically(path, nifti_mask_bytes(stored, like.source, geometry))
+        write_atomically(path, nifti_bytes(stored, like.source, geometry))
     elif name.endswith((".nrrd", ".mha")):
         from medzeroseg.imaging.itk import write_itk_mask
 
@@ -69,6 +69,35 @@ def write_mask(
         write_atomically(path, _png(path, stored))
     else:
         raise OutputError(f"{path}: masks are written as {_FORMATS}; choose one of these endings")
+
+
+def write_map(path: Path | str, values: npt.NDArray[np.float32], like: Volume) -> None:
+    """Write a map of numbers in [0, 1], such as a saliency map, on the grid of its image.
+
+    A NIfTI file holds them as float32, placed as `write_mask` places a mask; a PNG as grey levels 0..255.
+
+    Args:
+        path: The file, ending in .nii.gz, .nii, or .png for a single slice. It appears whole or not at all.
+        values: (D, H, W) float, aligned with `like.array`.
+        like: The volume as read, or the view of it on which the map was made.
+
+    Raises:
+        OutputError: The format does not exist or cannot hold this map; the folder cannot be written to.
+        ValueError: `values` has another shape.
+    """
+    path = Path(path)
+    stored = from_display(np.asarray(values, np.float32), like)
+    geometry = like.geometry and like.geometry.seen_through(like.layout.inverse(), like.shape)
+    name = path.name.lower()
+    if name.endswith(".nii.gz"):
+        # a smooth map hardly shrinks further at higher levels, which take many times as long
+        write_atomically(path, compress(nifti_bytes(stored, like.source, geometry), level=1))
+    elif name.endswith(".nii"):
+        write_atomically(path, nifti_bytes(stored, like.source, geometry))
+    elif name.endswith(".png"):
+        write_atomically(path, _png(path, np.rint(stored.clip(0, 1) * 255).astype(np.uint8)))
+    else:
+        raise OutputError(f"{path}: maps are written as .nii.gz, .nii or .png (single slices)")
 
 
 def _as_labels(mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

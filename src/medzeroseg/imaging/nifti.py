@@ -119,17 +119,17 @@ def luma(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.rint(rgb @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
 
 
-def nifti_mask_bytes(mask: npt.NDArray[np.uint8], source: Source | None, geometry: Geometry | None) -> bytes:
-    """Write a label map as an uncompressed NIfTI file in memory.
+def nifti_bytes(values: npt.NDArray[Any], source: Source | None, geometry: Geometry | None) -> bytes:
+    """Write a label map or a map of numbers as an uncompressed NIfTI file in memory.
 
     Args:
-        mask: (D, H, W) uint8 in stored axes.
+        values: (D, H, W) uint8 or float32 in stored axes; the file holds the same type.
         source: Where it came from a NIfTI file: shape, affines, codes, units are that file's, bit for bit.
         geometry: Else, the affine; identity codes are left 0 when there is none either.
     """
     import nibabel as nib
 
-    data = mask.T
+    data = values.T
     if isinstance(source, NiftiSource):
         header = (nib.Nifti1Header if source.version == 1 else nib.Nifti2Header)()
         for name, value in source.fields.items():
@@ -142,14 +142,14 @@ def nifti_mask_bytes(mask: npt.NDArray[np.uint8], source: Source | None, geometr
         if geometry is not None:
             affine = geometry.affine_ras_mm[:, [2, 1, 0, 3]]
             header.set_xyzt_units("mm")
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(values.dtype)
     content: bytes = image_class(data, affine, header).to_bytes()
     return content
 
 
-def compress(content: bytes) -> bytes:
+def compress(content: bytes, level: int = 6) -> bytes:
     """Gzip without a time or a file name, so that equal masks make equal files."""
-    return gzip.compress(content, compresslevel=6, mtime=0)
+    return gzip.compress(content, compresslevel=level, mtime=0)
 
 
 def _parse_header(path: Path, head: bytes, magic: bytes) -> Any:  # noqa: ANN401 - nibabel's header classes are untyped

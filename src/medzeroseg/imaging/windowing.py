@@ -147,6 +147,24 @@ def array_to_picture(values: npt.ArrayLike, window: tuple[float, float] | None =
     return Image.fromarray(np.rint(grey * 255).astype(np.uint8)).convert("RGB")
 
 
+def square_picture(grey: npt.NDArray[np.float32], side_px: int) -> Image.Image:
+    """Squash a windowed slice to the square that an image-text model is shown.
+
+    Nothing is cut off and nothing padded, so maps of the square go back to the slice by a plain resize.
+
+    Args:
+        grey: (H, W) in [0, 1].
+        side_px: Side of the square.
+
+    Returns:
+        The picture, 8-bit RGB of three equal channels.
+    """
+    picture = Image.fromarray(np.rint(grey * 255).astype(np.uint8))
+    if picture.size != (side_px, side_px):
+        picture = picture.resize((side_px, side_px), Image.Resampling.BICUBIC)
+    return picture.convert("RGB")
+
+
 def _scale(array: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
     """To [0, 1] in the precision of `array` if that is floating, else in float32."""
     kind = array.dtype if array.dtype == np.float64 else np.dtype(np.float32)

@@ -6,8 +6,8 @@ from medzeroseg.losses.dcl import DCLLoss
 from medzeroseg.losses.dhn_nce import DHNNCELoss
 from medzeroseg.losses.hn_nce import HNNCELoss
 from medzeroseg.losses.info_nce import InfoNCELoss
-from medzeroseg.losses.local_alignment import LocalAlignmentLoss
 from medzeroseg.losses.open_clip_adapter import OpenClipAdapter
+from medzeroseg.losses.presence import PresenceLoss
 
 __all__ = [
     "CEHNCLoss",
@@ -16,6 +16,6 @@ __all__ = [
     "DHNNCELoss",
     "HNNCELoss",
     "InfoNCELoss",
-    "LocalAlignmentLoss",
     "OpenClipAdapter",
+    "PresenceLoss",
 ]

@@ -5,6 +5,7 @@ from medzeroseg.models.dpfem import DPFEM
 from medzeroseg.models.image_towers import ImageFeatures, SaliencyLayer
 from medzeroseg.models.image_transform import ImageTransform, TrainImageTransform
 from medzeroseg.models.local_convnet import LocalConvNet
+from medzeroseg.models.patch_tower import PatchTower
 from medzeroseg.models.sources import packaged_names
 from medzeroseg.models.tokenizer import Tokenizer
 
@@ -15,6 +16,7 @@ __all__ = [
     "ImageTextModel",
     "ImageTransform",
     "LocalConvNet",
+    "PatchTower",
     "SaliencyLayer",
     "Tokenizer",
     "TrainImageTransform",

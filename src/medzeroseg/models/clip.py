@@ -15,6 +15,7 @@ from medzeroseg.models import building, sources
 from medzeroseg.models.dpfem import DPFEM
 from medzeroseg.models.image_towers import ImageFeatures, PatchPath, SaliencyLayer, adapt_image_tower
 from medzeroseg.models.image_transform import ImageTransform, ResizeMode, TrainImageTransform
+from medzeroseg.models.patch_tower import PatchTower
 from medzeroseg.models.text_towers import adapt_text_tower
 from medzeroseg.models.tokenizer import Tokenizer
 
@@ -44,6 +45,8 @@ class ImageTextModel(nn.Module):
             or stem.
         dpfem: Makes the `DPFEM` on the patch grid from its channels and the joint dimension; the class itself
             will do. None for none. Embeddings are those of the model without it until it is trained.
+        patch_tower: Makes a tower of its own for patch features, from the joint dimension; `PatchTower` will do. A
+            `losses.PresenceLoss` trains it. None: patch features are those of the image tower.
         patch_path: How patch features leave a vision transformer: ``tokens``, or ``value`` or ``value_value``
             (`value_attention`), which keep the last attention from mixing places. The embedding is the same.
 
@@ -63,6 +66,7 @@ class ImageTextModel(nn.Module):
         freeze_image_layers: int = 0,
         dpfem: Callable[[int, int], DPFEM] | None = None,
         patch_path: PatchPath = "tokens",
+        patch_tower: Callable[[int], PatchTower] | None = None,
     ) -> None:
         """Build the model and load its weights."""
         super().__init__()
@@ -85,6 +89,10 @@ class ImageTextModel(nn.Module):
         if init_logit_scale is not None:
             nn.init.constant_(self.clip.logit_scale, math.log(init_logit_scale))
         self._freeze(freeze_image_layers)
+        # last, so that the other parts draw the weights that they would draw without it
+        if patch_tower is not None and dpfem is not None:
+            raise ValueError("patch features come from patch_tower or from dpfem: give one of them")
+        self.patch_tower = None if patch_tower is None else patch_tower(self.embedding_dim)
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embed a batch of pairs.
@@ -106,6 +114,8 @@ class ImageTextModel(nn.Module):
         """What `encode_image` and `encode_patches` give, from one pass: ``(B, D)`` and ``(B, D, h, w)``."""
         features = self._base_features(images)
         pooled, patches = features.pooled, self._image_tower.project(features.patches)
+        if self.patch_tower is not None:
+            patches = self.patch_tower(images)
         if self.dpfem is not None:
             added = self._added(self.dpfem, features.patches)
             pooled, patches = pooled + added.mean(dim=(2, 3)), patches + added
@@ -126,10 +136,14 @@ class ImageTextModel(nn.Module):
     def encode_patches(self, images: Tensor) -> Tensor:
         """Images ``(B, 3, H, W)`` -> patch features in the joint space ``(B, D, h, w)``, not normalised.
 
-        They take the pooled path's own norm and projection. Where that path averages (`small`), their mean is
-        the embedding before normalisation; where it takes the class token or an attention pooling, they
-        are what a patch would be mapped to, which pretraining never asked to mean anything.
+        Those of the `patch_tower` where there is one. Else they take the pooled path's own norm and projection. Where
+        that path averages (`small`), their mean is the embedding before normalisation; where it takes the class
+        token or an attention pooling, they are what a patch would be mapped to, which pretraining never asked to
+        mean anything.
         """
+        if self.patch_tower is not None:
+            found: Tensor = self.patch_tower(images)
+            return found
         return self.project_patches(self.image_features(images).patches)
 
     def image_features(self, images: Tensor) -> ImageFeatures:
@@ -144,9 +158,9 @@ class ImageTextModel(nn.Module):
 
         DPFEM's fused features, unscaled, where the model has them; else those of `encode_patches`.
         """
-        features = self._base_features(images)
         if self.dpfem is None:
-            return self._image_tower.project(features.patches)
+            return self.encode_patches(images)
+        features = self._base_features(images)
         fused: Tensor = self.dpfem(features.patches)
         return fused
 
@@ -195,9 +209,22 @@ class ImageTextModel(nn.Module):
         size = "x".join(str(side) for side in self.image_size_px)
         return f"{image} {size} + {text} -> {self.embedding_dim}, {million:.1f} M parameters [{digest}]"
 
-    def image_transform(self, train: bool = False) -> ImageTransform | TrainImageTransform:
-        """The callable from a PIL image to ``(3, H, W)``; see the two classes for what each does."""
-        return TrainImageTransform(self._preprocess) if train else ImageTransform(self._preprocess)
+    def image_transform(self, train: bool = False, size_px: int | None = None) -> ImageTransform | TrainImageTransform:
+        """The callable from a PIL image to ``(3, H, W)``; see the two classes for what each does.
+
+        Args:
+            train: Whether it may be random.
+            size_px: Side of another size than the model's own, for towers that take any.
+
+        Raises:
+            ValueError: The tower takes images of one size only, and this is another.
+        """
+        preprocess = self._preprocess
+        if size_px is not None and (size_px, size_px) != self.image_size_px:
+            if self._image_tower.fixed_size:
+                raise ValueError(f"{self.name} takes images of {self.image_size_px[0]} pixels only, not {size_px}")
+            preprocess = replace(preprocess, size=size_px)
+        return TrainImageTransform(preprocess) if train else ImageTransform(preprocess)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the towers' activations in the backward pass: less memory, about a third more time."""

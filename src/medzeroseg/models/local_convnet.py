@@ -7,6 +7,7 @@ al., CVPR 2022). LayerNorm throughout: no statistics of the batch, hence the sam
 and under gradient caching.
 """
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 
 class LocalConvNet(nn.Module):
-    """Convolutional trunk: stride-4 patches, then stages of depthwise blocks, halving the grid between them.
+    """Convolutional trunk: patches, then stages of depthwise blocks on ever coarser grids.
 
     The final norm comes before the pooling, so a linear projection of the mean equals the mean of the
     projections: the dense features live in the space of the pooled one.
@@ -25,16 +26,16 @@ class LocalConvNet(nn.Module):
     Args:
         widths: Channels of each stage.
         depths: Blocks of each stage.
+        strides: Side and stride of the patches in pixels, then the step from each stage's grid to the next one's.
         kernel_size: Side of the depthwise kernels in grid positions (odd).
         mlp_ratio: Expansion of the pointwise MLP of each block.
-        patch_px: Side and stride of the patches in pixels.
         in_chans: Channels of the image.
         num_classes: Outputs of the classifier; 0 for none.
         global_pool: ``"avg"``, or ``""`` for no pooling.
 
     Shapes:
         images ``(B, in_chans, H, W)`` -> features ``(B, widths[-1], h, w)`` with
-        ``h = H / (patch_px * 2 ** (len(widths) - 1))``.
+        ``h = H / prod(strides)``.
     """
 
     # open_clip asks timm trunks for the grid that an attention pooling would need; this one has none
@@ -44,26 +45,29 @@ class LocalConvNet(nn.Module):
         self,
         widths: tuple[int, ...] = (32, 64, 128),
         depths: tuple[int, ...] = (1, 3, 1),
+        strides: tuple[int, ...] = (4, 2, 2),
         kernel_size: int = 5,
         mlp_ratio: float = 2.0,
-        patch_px: int = 4,
         in_chans: int = 3,
         num_classes: int = 0,
         global_pool: str = "avg",
     ) -> None:
         """Build the trunk with random weights."""
         super().__init__()
-        if len(widths) != len(depths):
-            raise ValueError(f"widths and depths must be equally long, not {widths} and {depths}")
+        if not len(widths) == len(depths) == len(strides):
+            raise ValueError(f"widths, depths and strides must be equally long, not {widths}, {depths} and {strides}")
         self.num_features = widths[-1]
-        self.stride_px = patch_px * 2 ** (len(widths) - 1)
+        self.stride_px = math.prod(strides)
         self.grad_checkpointing = False
-        self.stem = nn.Sequential(nn.Conv2d(in_chans, widths[0], patch_px, patch_px), LayerNorm2d(widths[0]))
+        self.stem = nn.Sequential(nn.Conv2d(in_chans, widths[0], strides[0], strides[0]), LayerNorm2d(widths[0]))
         stages: list[nn.Module] = []
         for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             down: list[nn.Module] = []
             if i > 0:
-                down = [LayerNorm2d(widths[i - 1]), nn.Conv2d(widths[i - 1], width, kernel_size=2, stride=2)]
+                down = [
+                    LayerNorm2d(widths[i - 1]),
+                    nn.Conv2d(widths[i - 1], width, kernel_size=strides[i], stride=strides[i]),
+                ]
             blocks = [
                 ConvNeXtBlock(width, kernel_size=kernel_size, mlp_ratio=mlp_ratio, ls_init_value=None)
                 for _ in range(depth)

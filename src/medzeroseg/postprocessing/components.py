@@ -16,15 +16,20 @@ class LargestComponents(MaskCleaner):
         n: How many; 2 for a pair of lungs. Of parts equally large the first in reading order.
         connectivity: 8 counts diagonal neighbours, 4 does not.
         min_area_px: Smaller parts are dropped even if they are among the largest.
+        least_share: Likewise parts smaller than this share, in [0, 1], of the largest part of their mask. With
+            ``n=2, least_share=0.5`` pairs stay, and specks beside a single organ go.
     """
 
-    def __init__(self, n: int = 1, connectivity: int = 8, min_area_px: int = 0) -> None:
+    def __init__(self, n: int = 1, connectivity: int = 8, min_area_px: int = 0, least_share: float = 0.0) -> None:
         """Keep the options."""
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
         if min_area_px < 0:
             raise ValueError(f"min_area_px must be at least 0, not {min_area_px}")
+        if not 0 <= least_share <= 1:
+            raise ValueError(f"least_share must be in [0, 1], not {least_share}")
         self.n = n
+        self.least_share = least_share
         self.neighbours = _neighbours(connectivity)
         self.min_area_px = min_area_px
 
@@ -35,7 +40,9 @@ class LargestComponents(MaskCleaner):
         first = np.searchsorted(owner[order], owner[order])
         rank = np.empty(len(areas), dtype=np.int64)
         rank[order] = np.arange(len(areas)) - first
-        keep = np.append(False, (rank < self.n) & (areas >= self.min_area_px))
+        largest = areas[order][first][np.argsort(order)]
+        kept = (rank < self.n) & (areas >= self.min_area_px) & (areas >= self.least_share * largest)
+        keep = np.append(False, kept)
         return torch.from_numpy(keep[labels]).reshape(maps.shape).to(maps.device)
 
 

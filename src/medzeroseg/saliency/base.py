@@ -86,6 +86,14 @@ class SaliencyMethod(ABC):
         """Module path of the layer that the maps of this model come from."""
         return self._layer(model).name
 
+    def check_model(self, model: ImageTextModel) -> None:
+        """Refuse a model that the method cannot read, before there is an image.
+
+        Raises:
+            ValueError: The model lacks what the method looks at.
+        """
+        self.layer_used(model)
+
     @abstractmethod
     def _maps(self, model: ImageTextModel, images: Tensor, texts: Tensor, keys: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Maps ``(B, P, h, w)`` and scores ``(B, P)`` of unit texts ``(B, P, D)``; called without gradients."""

@@ -43,7 +43,11 @@ class DPFEMSimilarity(PatchTextSimilarity):
 
     title: ClassVar[str] = "DPFEM-refined similarity"
 
-    def _maps(self, model: ImageTextModel, images: Tensor, texts: Tensor, keys: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def check_model(self, model: ImageTextModel) -> None:
+        """Refuse a model without DPFEM."""
         if model.dpfem is None:
             raise ValueError("model has no DPFEM: build it with dpfem, or use PatchTextSimilarity")
+
+    def _maps(self, model: ImageTextModel, images: Tensor, texts: Tensor, keys: Sequence[str]) -> tuple[Tensor, Tensor]:
+        self.check_model(model)
         return super()._maps(model, images, texts, keys)

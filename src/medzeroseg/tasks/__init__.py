@@ -2,6 +2,7 @@
 
 from medzeroseg.tasks.base import BaseTask
 from medzeroseg.tasks.contrastive import ContrastiveTask
+from medzeroseg.tasks.segmentation import SegmentationTask
 from medzeroseg.tasks.zero_shot_segmentation import ZeroShotSegmentationTask
 
-__all__ = ["BaseTask", "ContrastiveTask", "ZeroShotSegmentationTask"]
+__all__ = ["BaseTask", "ContrastiveTask", "SegmentationTask", "ZeroShotSegmentationTask"]

@@ -9,10 +9,12 @@ from torch.utils.checkpoint import checkpoint
 
 from medzeroseg.callbacks.retrieval import RetrievalEvaluator
 from medzeroseg.errors import ConfigurationError
-from medzeroseg.losses import ContrastiveLoss
+from medzeroseg.losses import ContrastiveLoss, PresenceLoss
 from medzeroseg.models import ImageTextModel
+from medzeroseg.prompts import DEFAULT_PROMPTS, PromptLibrary
 from medzeroseg.schedules import LRSchedule
 from medzeroseg.tasks.base import BaseTask
+from medzeroseg.tasks.window_names import name_targets, word_names
 
 Batch = dict[str, Any]
 
@@ -34,11 +36,18 @@ class ContrastiveTask(BaseTask):
         optimizer: Makes the optimizer from parameter groups.
         lr_schedule: Makes the learning-rate schedule; None: constant.
         micro_batch_size: Pairs of a training batch embedded at a time; None: all at once.
+        window_loss: Teaches the patch features where named structures are, on the windows that the data module takes
+            (`windows`), beside `loss`; None: nothing does.
+        window_epochs: Epochs at the end that are for the windows alone: places take more steps to learn than pairs do,
+            and these steps are cheap. The texts' embeddings stay as they are, and with a `patch_tower` so does
+            retrieval.
+        prompts: File of the templates and synonyms in which windows' names are put, as prompts will be.
 
     Raises:
-        ValueError: `micro_batch_size` is below 1.
+        ValueError: `micro_batch_size` is below 1, or there are `window_epochs` without a `window_loss`.
 
-    Batches hold `image` (B, 3, H, W), `tokens` (B, L), `text_id` (B,), `index` (B,), `text` and `case_id` (lists).
+    Batches hold `image` (B, 3, H, W), `tokens` (B, L), `text_id` (B,), `index` (B,), `text` and `case_id` (lists); and
+    for the windows `window` (W, 3, S, S), `window_kind`, `window_shows` and `window_lacks` (lists).
     """
 
     def __init__(
@@ -49,13 +58,21 @@ class ContrastiveTask(BaseTask):
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-4),
         lr_schedule: LRSchedule | None = None,
         micro_batch_size: int | None = None,
+        window_loss: PresenceLoss | None = None,
+        window_epochs: int = 0,
+        prompts: str = str(DEFAULT_PROMPTS),
     ) -> None:
         super().__init__(optimizer, lr_schedule)
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be at least 1 or null, got {micro_batch_size}")
+        if window_epochs < 0 or (window_epochs and window_loss is None):
+            raise ValueError(f"window_epochs must be 0 or more, and 0 without a window_loss, got {window_epochs}")
         self.micro_batch_size = micro_batch_size
         self.model = model
         self.loss = loss
+        self.window_loss = window_loss
+        self.window_epochs = window_epochs
+        self.library = PromptLibrary.load(prompts)
         self.evaluator = evaluator or RetrievalEvaluator()
 
     def configure_callbacks(self) -> list[RetrievalEvaluator]:
@@ -76,10 +93,23 @@ class ContrastiveTask(BaseTask):
                 f"data: {type(data).__name__} gives no image-text pairs, which {type(self).__name__} needs. "
                 "Use a data module derived from data_modules.ImageTextDataModule."
             )
+        windows = getattr(data, "windows", None)
+        if (windows is None) != (self.window_loss is None):
+            raise ConfigurationError(
+                "model.init_args.window_loss and data.init_args.windows belong together: set both, or both to null"
+            )
+        if self.window_epochs and self.trainer.world_size > 1:
+            reducer = getattr(self.trainer.strategy, "_ddp_kwargs", {})
+            if not reducer.get("find_unused_parameters"):
+                raise ConfigurationError(
+                    "window_epochs leave the towers of the pairs without gradients, which DDP allows only with "
+                    "--trainer.strategy=ddp_find_unused_parameters_true"
+                )
         data.attach_model(
             train_transform=self.model.image_transform(train=True),
             eval_transform=self.model.image_transform(train=False),
             tokenizer=self.model.tokenizer,
+            window_transform=None if windows is None else self.model.image_transform(size_px=windows.size_px),
         )
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,12 +132,34 @@ class ContrastiveTask(BaseTask):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One contrastive step."""
+        if self.window_loss is None:
+            return self._loss_of_pairs(batch, batch_idx, None)
+        pairs_are_over = self.current_epoch >= cast(int, self.trainer.max_epochs) - self.window_epochs
+        of_windows = self._loss_of_windows(self.window_loss, batch, train_texts=not pairs_are_over)
+        self.log("train/window_loss", of_windows.detach(), prog_bar=True)
+        if pairs_are_over:
+            self.require_finite(of_windows, batch, batch_idx)
+            return of_windows
+        return self._loss_of_pairs(batch, batch_idx, of_windows)
+
+    def _loss_of_pairs(self, batch: Batch, batch_idx: int, beside: Tensor | None) -> Tensor:
         images, texts, logit_scale = self.embed_for_training(batch["image"], batch["tokens"])
         loss: Tensor = self.loss(images, texts, logit_scale, text_ids=batch["text_id"])
+        if beside is not None:
+            loss = loss + beside
         self.require_finite(loss, batch, batch_idx)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
         self.log("train/logit_scale", logit_scale.detach())
         self.log_dict({f"train/{name}": value for name, value in self.loss.diagnostics().items()})
+        return loss
+
+    def _loss_of_windows(self, window_loss: PresenceLoss, batch: Batch, train_texts: bool) -> Tensor:
+        patches = self.model.encode_patches(batch["window"])
+        names, targets = name_targets(batch["window_kind"], batch["window_shows"], batch["window_lacks"])
+        texts = word_names(names, self.library, self.global_step)
+        with torch.set_grad_enabled(train_texts):
+            phrases = self.model.encode_text(self.model.tokenizer(texts).to(patches.device))
+        loss: Tensor = window_loss(patches, phrases, targets.to(patches.device))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:

@@ -9,11 +9,13 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from medzeroseg.callbacks.segmentation import SegmentationEvaluator
+from medzeroseg.callbacks.zero_shot_observer import ZeroShotObserver
 from medzeroseg.checkpoints import load_model_weights, read_checkpoint
 from medzeroseg.errors import ConfigurationError
 from medzeroseg.models import ImageTextModel
 from medzeroseg.prompts import DEFAULT_PROMPTS, PromptLibrary, embed_prompts
-from medzeroseg.zero_shot import ZeroShotMethod
+from medzeroseg.tables.segmentation_records import MethodResult
+from medzeroseg.zero_shot import MethodTable
 from medzeroseg.zero_shot.assembly import CaseAssembler, SliceResult
 
 Batch = dict[str, Any]
@@ -23,43 +25,52 @@ class ZeroShotSegmentationTask(LightningModule):
     """Segments each case of the test split from the names of its structures; nothing is trained.
 
     The images of a batch pass the saliency methods together; a case is segmented and scored when its last slice has
-    come. Each method's time is its own saliency, post-processing and segmenter.
+    come. Rows with the same saliency share its maps. Each row's time is its own saliency, shared or not, its
+    post-processing and its segmenter.
 
     Args:
         model: The image-text model.
-        methods: Key of the row, e.g. `gscorecam`, to the method.
+        methods: The rows.
         checkpoint: Checkpoint of a contrastive run whose weights the model takes; None: as it was built.
         prompts: File of templates and synonyms.
-        compare_with: Further structures whose prompts only serve the calibration; they are not scored.
+        compare_with: Further structures whose prompts only serve the calibration; they are not scored. None: the
+            modality's neighbours as the prompts' file has them.
         evaluator: Scores the cases.
 
     Raises:
-        ConfigurationError: There is no method, or the checkpoint does not fit the model.
+        ConfigurationError: A method does not fit the model.
+        CheckpointError: The checkpoint is missing, damaged or of another architecture.
     """
 
     def __init__(
         self,
         model: ImageTextModel,
-        methods: dict[str, ZeroShotMethod],
+        methods: MethodTable,
         checkpoint: str | None = None,
         prompts: str = str(DEFAULT_PROMPTS),
-        compare_with: Sequence[str] = (),
+        compare_with: Sequence[str] | None = None,
         evaluator: SegmentationEvaluator | None = None,
     ) -> None:
         super().__init__()
-        if not methods:
-            raise ConfigurationError("methods: name at least one, e.g. gradcam")
         self.model = model
+        methods.check_model(model)
+        #: what the checkpoint was trained with, as it says itself; a path would tell less, and differ between seeds
+        self.trained_with: dict[str, Any] = {}
         if checkpoint is not None:
-            load_model_weights(model, read_checkpoint(Path(checkpoint)))
-        self.methods = torch.nn.ModuleDict(methods)
+            content = read_checkpoint(Path(checkpoint))
+            load_model_weights(model, content)
+            self.trained_with = content.get("config", {})
+        self.methods = methods
         self.library = PromptLibrary.load(prompts)
-        self.compare_with = tuple(compare_with)
+        self.compare_with = compare_with
         self.evaluator = evaluator or SegmentationEvaluator()
         #: see `BaseTask.config`
         self.config: dict[str, Any] = {}
+        self.structures: dict[str, tuple[int, ...]] = {}
         self._assembler = CaseAssembler()
-        self._texts = torch.empty(0)
+        #: (P + C, D), unit: of the structures, then of the prompts for comparison
+        self.text_embeddings = torch.empty(0)
+        self._source_of = {key: first for first, keys in methods.shared_saliency().items() for key in keys}
 
     def configure_callbacks(self) -> list[SegmentationEvaluator]:
         """Let Lightning call the evaluator that the task holds."""
@@ -86,23 +97,31 @@ class ZeroShotSegmentationTask(LightningModule):
     def on_test_epoch_start(self) -> None:
         """Embed the prompts, once."""
         data = cast(Any, self.trainer).datamodule
-        self.structures: dict[str, tuple[int, ...]] = data.label_parts
-        others = [name for name in self.compare_with if name not in self.structures]
+        self.structures = data.label_parts
+        others = self.library.compared(list(self.structures), data.modality, self.compare_with)
         prompts = [self.library.prompt(name, data.modality) for name in (*self.structures, *others)]
         self.model.eval()
-        self._texts = embed_prompts(self.model, prompts)
+        self.text_embeddings = embed_prompts(self.model, prompts)
         self._assembler = CaseAssembler()
         self.evaluator.begin(list(self.structures), list(self.methods), [case.case_id for case in data.cases("test")])
+        for observer in self._observers():
+            observer.on_zero_shot_start(self)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Make the maps of a batch, and segment the cases that it completes."""
         keys = [f"{case}/{n}" for case, n in zip(batch["case_id"], batch["slice_index"].tolist(), strict=True)]
         maps: dict[str, Tensor] = {}
-        for name, method in self._methods():
-            with self.evaluator.timed(name):
-                maps[name] = method.saliency(self.model, batch["image"], self._texts, keys=keys).maps
-        guided = any(method.guided for _, method in self._methods())
-        features = self.model.dense_features(batch["image"]) if guided else None
+        for first, sharing in self.methods.shared_saliency().items():
+            before = self.evaluator.seconds[first]
+            with self.evaluator.timed(first):
+                maps[first] = (
+                    self.methods[first].saliency(self.model, batch["image"], self.text_embeddings, keys=keys).maps
+                )
+            for name in sharing[1:]:
+                self.evaluator.seconds[name] += self.evaluator.seconds[first] - before
+        for observer in self._observers():
+            observer.on_maps(self, batch, maps)
+        features = self.model.dense_features(batch["image"]) if self.methods.guided else None
         results = [
             SliceResult(
                 {name: found[n] for name, found in maps.items()},
@@ -114,14 +133,33 @@ class ZeroShotSegmentationTask(LightningModule):
         ]
         for case in self._assembler.add(batch, results):
             assert case.reference is not None, case.case_id  # the data module refuses cases without
-            for name, method in self._methods():
+            for name, method in self.methods.items():
                 with self.evaluator.timed(name):
-                    found = method(case.maps[name], case.images, len(self.structures), case.features)
+                    maps_of_case = case.maps[self._source_of[name]]
+                    found = method(maps_of_case, case.images, len(self.structures), case.features)
                 self.evaluator.score(name, case, found, self.structures)
+                for observer in self._observers():
+                    observer.on_case(self, name, case, found)
 
     def on_test_epoch_end(self) -> None:
         """Every case must have been complete."""
         self._assembler.require_nothing_left()
 
-    def _methods(self) -> list[tuple[str, ZeroShotMethod]]:
-        return cast(list[tuple[str, ZeroShotMethod]], list(self.methods.items()))
+    def method_results(self) -> list[MethodResult]:
+        """What the record says about each row, after a test."""
+        reveals = self.library.reveals_ground_truth
+        return [
+            MethodResult(
+                method=name,
+                title=method.title,
+                layer=method.saliency.layer_used(self.model),
+                minutes=self.evaluator.seconds[name] / 60,
+                reveals_ground_truth=reveals,
+                labels_used=reveals,
+                baseline=method.baseline,
+            )
+            for name, method in self.methods.items()
+        ]
+
+    def _observers(self) -> list[ZeroShotObserver]:
+        return [one for one in cast(Any, self.trainer).callbacks if isinstance(one, ZeroShotObserver)]

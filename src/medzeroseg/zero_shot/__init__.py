@@ -1,15 +1,29 @@
 """From saliency to masks: calibration, post-processing, a promptable segmenter, and one label map."""
 
 from medzeroseg.zero_shot.baselines import CentreBox, SmoothNoise
-from medzeroseg.zero_shot.calibration import Calibration, MeanOfPrompts, Raw, SoftmaxOverPrompts, scale_over_case
+from medzeroseg.zero_shot.calibration import (
+    Calibration,
+    MeanOfPrompts,
+    Presence,
+    PresenceOfPrompts,
+    Raw,
+    SoftmaxOverPrompts,
+    scale_over_case,
+)
+from medzeroseg.zero_shot.configured_methods import ConfiguredMethods
 from medzeroseg.zero_shot.method import CaseSegmentation, ZeroShotMethod
+from medzeroseg.zero_shot.method_table import MethodTable
 from medzeroseg.zero_shot.overlaps import resolve_overlaps
 
 __all__ = [
     "Calibration",
     "CaseSegmentation",
     "CentreBox",
+    "ConfiguredMethods",
     "MeanOfPrompts",
+    "MethodTable",
+    "Presence",
+    "PresenceOfPrompts",
     "Raw",
     "SmoothNoise",
     "SoftmaxOverPrompts",

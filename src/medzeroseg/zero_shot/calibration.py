@@ -74,6 +74,29 @@ class SoftmaxOverPrompts(Calibration):
         return (maps / self.temperature).softmax(dim=1)[:, :asked]
 
 
+class Presence(Calibration):
+    """The probability that a place shows what the prompt names, for maps that are logits.
+
+    Prompts are not compared: in a projection such as an X-ray several structures lie at one place.
+    """
+
+    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+        """Sigmoid."""
+        return maps[:, :asked].sigmoid()
+
+
+class PresenceOfPrompts(Calibration):
+    """`Presence` times the probability that a place is the prompt's rather than another prompt's.
+
+    For maps that are logits (`saliency.PatchTextEvidence`) of sections, where one structure lies at a place. The first
+    factor keeps dark what answers no prompt, where the second must choose one all the same.
+    """
+
+    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+        """Sigmoid times softmax over P + C; with a lone prompt the sigmoid."""
+        return (maps.sigmoid() * maps.softmax(dim=1))[:, :asked]
+
+
 def scale_over_case(maps: Tensor) -> Tensor:
     """Stretch each prompt's maps to [0, 1] over all slices of a case together.
 

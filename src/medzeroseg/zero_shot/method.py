@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from medzeroseg.models import ImageTextModel
 from medzeroseg.postprocessing import (
     LargestComponents,
     Otsu,
@@ -45,7 +46,8 @@ class ZeroShotMethod(nn.Module):
 
     Args:
         saliency: Makes the maps.
-        postprocessing: Makes masks of them; None: Otsu's threshold and the largest component.
+        postprocessing: Makes masks of them; None: Otsu's threshold and the largest component, or the two largest
+            where they are alike in size, as lungs are.
         segmenter: Redraws each mask from its box; None: the masks stay.
         calibration: Compares prompts.
         title: Name in tables; None: the saliency's.
@@ -78,7 +80,7 @@ class ZeroShotMethod(nn.Module):
         if slices_at_a_time < 1:
             raise ValueError(f"slices_at_a_time must be at least 1, got {slices_at_a_time}")
         self.saliency = saliency
-        self.postprocessing = postprocessing or PostProcessing([Otsu(), LargestComponents()])
+        self.postprocessing = postprocessing or PostProcessing([Otsu(), LargestComponents(2, least_share=0.5)])
         self.segmenter = segmenter
         self.calibration = calibration or MeanOfPrompts()
         self.title = title or saliency.title
@@ -86,6 +88,16 @@ class ZeroShotMethod(nn.Module):
         self.slices_at_a_time = slices_at_a_time
         self.guided = guided
         self.baseline = baseline
+
+    def check_model(self, model: ImageTextModel) -> None:
+        """Refuse a model that the method cannot work on.
+
+        Raises:
+            ValueError: The saliency cannot read it, or it has no DPFEM to guide the post-processing.
+        """
+        self.saliency.check_model(model)
+        if self.guided and model.dpfem is None:
+            raise ValueError(f"model has no DPFEM, which guides '{self.title}': build it with dpfem")
 
     @torch.no_grad()
     def forward(self, raw_maps: Tensor, images: Tensor, asked: int, features: Tensor | None = None) -> CaseSegmentation:

@@ -1,0 +1,146 @@
+"""Draws segmentations side by side; colours that any colour vision tells apart."""
+
+import textwrap
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+from torch import Tensor
+
+# Okabe and Ito's
+COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+# Of cividis (Nuñez, Anderton and Renslow, PLOS ONE 2018): rises evenly in lightness, for normal and red-green vision
+_CIVIDIS = ((0, 34, 78), (65, 77, 107), (124, 123, 120), (188, 175, 111), (254, 232, 56))
+_CELL_PX, _GAP_PX, _LEGEND_PX, _LINE_PX = 144, 4, 168, 13
+_INK, _OPACITY = (0, 0, 0), 0.5
+
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass
+class SheetCase:
+    """One slice and what was made of it.
+
+    Attributes:
+        title: What is shown.
+        structures: Names of the P structures drawn; the first one's saliency is shown.
+        colours: The place of each in `COLOURS`.
+        image: (H, W) float in [0, 1].
+        reference: (P, H, W) bool.
+        results: Method's title -> masks (P, H, W) bool and saliency (H, W) in [0, 1] of the first structure.
+    """
+
+    title: str
+    structures: list[str]
+    colours: list[int]
+    image: Tensor
+    reference: Tensor
+    results: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+def draw_sheet(cases: list[SheetCase], footnote: str) -> Image.Image:
+    """Draw cases below one another: image and reference, then each method's masks and, under them, its saliency.
+
+    Args:
+        cases: With the same methods each.
+        footnote: A line at the foot, e.g. how the cases were chosen.
+
+    Returns:
+        An RGB picture.
+    """
+    heads = ["image", "reference", *cases[0].results]
+    step, font = _CELL_PX + _GAP_PX, ImageFont.load_default(size=11)
+    wrapped = [textwrap.wrap(head, 22) for head in heads]
+    top = (max(map(len, wrapped)) + 1) * _LINE_PX
+    height = top + len(cases) * (2 * step + _LINE_PX) + 2 * _LINE_PX
+    sheet = Image.new("RGB", (_LEGEND_PX + len(heads) * step, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, lines in enumerate(wrapped):
+        draw.multiline_text((_LEGEND_PX + column * step, 3), "\n".join(lines), fill=_INK, font=font, spacing=1)
+    for row, case in enumerate(cases):
+        y = top + row * (2 * step + _LINE_PX)
+        _draw_legend(draw, case, y, font)
+        grey = np.repeat(_to_bytes(case.image)[..., None], 3, axis=2)
+        sheet.paste(_cell(grey), (_LEGEND_PX, y))
+        sheet.paste(_cell(overlay(grey, case.reference, case.colours)), (_LEGEND_PX + step, y))
+        for column, (masks, saliency) in enumerate(case.results.values(), start=2):
+            x = _LEGEND_PX + column * step
+            sheet.paste(_cell(overlay(grey, masks, case.colours)), (x, y))
+            sheet.paste(_cell(outline(heat(saliency), case.reference[0])), (x, y + step))
+    draw.text((3, height - int(1.5 * _LINE_PX)), footnote, fill=_INK, font=font)
+    return sheet
+
+
+def overlay(grey: Picture, masks: Tensor, colours: list[int]) -> Picture:
+    """Lay masks over a picture, half transparent, the largest below.
+
+    Args:
+        grey: (H, W, 3).
+        masks: (P, H, W) bool.
+        colours: The place of each mask's colour in `COLOURS`.
+
+    Returns:
+        (H, W, 3).
+    """
+    picture = grey.astype(np.float32)
+    areas = masks.flatten(1).sum(dim=1)
+    for n in areas.argsort(descending=True, stable=True).tolist():  # a few structures
+        inside = masks[n].numpy()
+        picture[inside] = (1 - _OPACITY) * grey[inside] + _OPACITY * np.array(COLOURS[colours[n]], np.float32)
+    return picture.round().astype(np.uint8)
+
+
+def heat(saliency: Tensor) -> Picture:
+    """Saliency (H, W) in [0, 1] in cividis' colours, (H, W, 3)."""
+    values = saliency.float().numpy()
+    places = np.linspace(0, 1, len(_CIVIDIS))
+    channels = [np.interp(values, places, [colour[c] for colour in _CIVIDIS]) for c in range(3)]
+    return np.stack(channels, axis=2).round().astype(np.uint8)
+
+
+def outline(picture: Picture, mask: Tensor) -> Picture:
+    """Draw the inner edge of a mask (H, W) in white."""
+    inside = mask.numpy()
+    edge = inside & ~ndimage.binary_erosion(inside)
+    return np.where(edge[..., None], np.uint8(255), picture)
+
+
+def _draw_legend(
+    draw: ImageDraw.ImageDraw, case: SheetCase, y: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> None:
+    lines = textwrap.wrap(case.title, 26)[:4]
+    for n, line in enumerate(lines):
+        draw.text((3, y + n * _LINE_PX), line, fill=_INK, font=font)
+    start = y + (len(lines) + 1) * _LINE_PX
+    for n, (name, colour) in enumerate(zip(case.structures, case.colours, strict=True)):
+        at = start + n * _LINE_PX
+        draw.rectangle((3, at + 2, 12, at + 11), fill=COLOURS[colour], outline=_INK)
+        draw.text((17, at), name, fill=_INK, font=font)
+    note = f"below: saliency of '{case.structures[0]}', its reference outlined"
+    for n, line in enumerate(textwrap.wrap(note, 26)):
+        draw.text((3, y + _CELL_PX + _GAP_PX + n * _LINE_PX), line, fill=_INK, font=font)
+
+
+def _cell(picture: Picture) -> Image.Image:
+    """Fit a picture into a square cell, its proportions kept."""
+    image = Image.fromarray(picture)
+    scale = _CELL_PX / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    cell = Image.new("RGB", (_CELL_PX, _CELL_PX), "black")
+    cell.paste(image.resize(size), ((_CELL_PX - size[0]) // 2, (_CELL_PX - size[1]) // 2))
+    return cell
+
+
+def _to_bytes(image: Tensor) -> Picture:
+    values: Picture = (image.float().clamp(0, 1) * 255).round().byte().numpy()
+    return values

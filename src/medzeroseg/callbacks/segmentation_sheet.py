@@ -1,0 +1,130 @@
+"""A picture of a few test cases: image, reference, and what each method made of them."""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from medzeroseg.callbacks.segmentation_drawing import COLOURS, SheetCase, draw_sheet
+from medzeroseg.callbacks.zero_shot_observer import ZeroShotObserver
+from medzeroseg.files import write_atomically
+from medzeroseg.zero_shot.assembly import AssembledCase
+from medzeroseg.zero_shot.method import CaseSegmentation
+
+RULE = (
+    "Cases evenly spaced in the test split's order; of each the slice with most outlined pixels. Not chosen by score."
+)
+
+
+@dataclass
+class _Kept:
+    """One slice of a chosen case."""
+
+    index: int
+    drawn: list[int]
+    sheet: SheetCase = field(repr=False)
+
+
+class SegmentationSheet(ZeroShotObserver):
+    """After a test, leaves `segmentation_sheet.png` in the run's folder and in TensorBoard (`test/segmentation`).
+
+    Which cases: evenly spaced in the split's order, by no score. Which slice: the one whose reference outlines most
+    pixels. Which structures: the largest there, as many as there are colours; the saliency shown is the largest's.
+
+    Rank 0 draws, and of the chosen cases those that it segmented.
+
+    Args:
+        cases: How many cases.
+
+    Raises:
+        ValueError: `cases` is under 1.
+    """
+
+    def __init__(self, cases: int = 4) -> None:
+        if cases < 1:
+            raise ValueError(f"cases must be at least 1, got {cases}")
+        self.cases = cases
+        self._chosen: list[str] = []
+        self._kept: dict[str, _Kept] = {}
+
+    def on_zero_shot_start(self, task: Any) -> None:  # noqa: ANN401
+        """Choose the cases."""
+        ids = [case.case_id for case in task.trainer.datamodule.cases("test")]
+        self._chosen = evenly_spaced(ids, self.cases)
+        self._kept = {}
+
+    @rank_zero_only
+    def on_case(self, task: Any, method: str, case: AssembledCase, found: CaseSegmentation) -> None:  # noqa: ANN401
+        """Keep the slice of a chosen case."""
+        if case.case_id not in self._chosen:
+            return
+        if case.case_id not in self._kept:
+            self._kept[case.case_id] = _look_at(case, task.structures)
+        kept = self._kept[case.case_id]
+        focus = kept.drawn[0]
+        masks = found.masks[kept.drawn, kept.index].cpu()
+        title = f"{task.methods[method].title}{' (baseline)' if task.methods[method].baseline else ''}"
+        kept.sheet.results[title] = (masks, found.native_maps(focus)[kept.index].cpu())
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw."""
+        if not self._kept:
+            return
+        sheet = draw_sheet([self._kept[name].sheet for name in self._chosen if name in self._kept], RULE)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("test/segmentation", np.asarray(sheet), dataformats="HWC")
+        buffer = io.BytesIO()
+        sheet.save(buffer, format="PNG")
+        write_atomically(Path(trainer.default_root_dir) / "segmentation_sheet.png", buffer.getvalue())
+
+
+def evenly_spaced(names: list[str], count: int) -> list[str]:
+    """The middle names of `count` equal parts of a list; all of them where there are fewer."""
+    if len(names) <= count:
+        return names
+    return [names[int((n + 0.5) * len(names) / count)] for n in range(count)]
+
+
+def colours_of(structures: list[int]) -> list[int]:
+    """A colour for each of some structures: its own place in `COLOURS`, from case to case, or the next that is free.
+
+    Args:
+        structures: Places of at most as many structures as there are colours, in any order.
+
+    Returns:
+        Places in `COLOURS`, each once.
+    """
+    taken: dict[int, int] = {}
+    for structure in sorted(structures):
+        places = ((structure + n) % len(COLOURS) for n in range(len(COLOURS)))
+        taken[structure] = next(place for place in places if place not in taken.values())
+    return [taken[structure] for structure in structures]
+
+
+def _look_at(case: AssembledCase, structures: dict[str, tuple[int, ...]]) -> _Kept:
+    reference = case.reference
+    assert reference is not None, case.case_id
+    outlined = torch.isin(reference, torch.tensor([i for ids in structures.values() for i in ids]).to(reference))
+    index = int(outlined.flatten(1).sum(dim=1).argmax())
+    parts = torch.stack([torch.isin(reference[index], torch.tensor(ids).to(reference)) for ids in structures.values()])
+    sizes: Tensor = parts.flatten(1).sum(dim=1)
+    drawn = sizes.sort(descending=True, stable=True).indices[: len(COLOURS)].tolist()
+    names = list(structures)
+    sheet = SheetCase(
+        title=f"{case.case_id}, slice {index + 1} of {len(reference)}",
+        structures=[names[n] for n in drawn],
+        colours=colours_of(drawn),
+        image=case.images[index].cpu(),
+        reference=parts[drawn].cpu(),
+        results={},
+    )
+    return _Kept(index, drawn, sheet)

@@ -1,0 +1,73 @@
+"""What a run reports of its prompts, for a model that reads its text and one that does not."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medzeroseg.callbacks import TextSensitivity
+from medzeroseg.callbacks.text_sensitivity import build_table
+from medzeroseg.prompts import PromptLibrary
+
+WORDS = ("liver", "spleen", "bicycle")
+
+
+class Toy(nn.Module):
+    """Embeds a text by the word in it, and an image by the organ that it shows; deaf: every text is the same."""
+
+    def __init__(self, *, deaf: bool = False) -> None:
+        super().__init__()
+        self.deaf = deaf
+        self.weight = nn.Parameter(torch.ones(()))
+        self.tokenizer: Any = lambda texts: torch.tensor([[word in text for word in WORDS] for text in texts])
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        values = torch.ones(tokens.shape) if self.deaf else tokens.float()
+        return F.normalize(values, dim=1)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3))
+
+
+def report(*, deaf: bool) -> dict[str, Any]:
+    model = Toy(deaf=deaf)
+    library = PromptLibrary({"any": ["{}", "a picture of {}"]})
+    texts = model.encode_text(model.tokenizer(["liver", "spleen"]))
+    task = SimpleNamespace(
+        model=model,
+        library=library,
+        device=torch.device("cpu"),
+        structures={"liver": (1,), "spleen": (2,)},
+        methods=SimpleNamespace(shared_saliency=lambda: {"cam": ["cam"]}),
+        text_embeddings=texts,
+        trainer=SimpleNamespace(datamodule=SimpleNamespace(modality="CT")),
+    )
+    # the left half shows the liver, the right half the spleen; the second slice shows the liver alone
+    images = torch.zeros(2, 3, 4, 4)
+    images[:, 0, :, :2] = 1
+    images[0, 1, :, 2:] = 1
+    masks = [torch.tensor([[1, 2]]), torch.tensor([[1, 0]])]
+    callback = TextSensitivity(nonsense=["bicycle"])
+    callback.on_zero_shot_start(task)
+    maps = torch.einsum("bchw,pc->bphw", images, texts)
+    callback.on_maps(task, {"image": images, "native_mask": masks}, {"cam": maps})
+    figures = callback.metric.compute()
+    table = build_table({"cam": "CAM"}, figures, ["bicycle"])
+    return dict(table.values[0]) | {"notes": " ".join(table.notes)}
+
+
+def test_a_model_that_reads_its_text_is_told_from_one_that_does_not() -> None:
+    reading, deaf = report(deaf=False), report(deaf=True)
+    assert reading["correlation"] == pytest.approx(-1)
+    assert deaf["correlation"] == pytest.approx(1)
+    assert (reading["above_nonsense"], reading["pairs"]) == (1, 3)
+    assert deaf["above_nonsense"] == 0
+    assert "100.0 % of 3 pairs" in reading["notes"]
+
+
+def test_nonsense_must_be_given() -> None:
+    with pytest.raises(ValueError, match="nonsense"):
+        TextSensitivity(nonsense=[])
