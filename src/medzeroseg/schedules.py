@@ -25,7 +25,7 @@ class WarmupCosine(LRSchedule):
         warmup_fraction: Share of the run spent warming up, in [0, 1).
         final_fraction: Learning rate at the last step as a fraction of the peak, in [0, 1].
         restarts: Shares of the run, increasing in (0, 1), at which all that begins again: where the run changes what it
-            trains (`ContrastiveTask`'s `window_epochs`). Warm-up and end are then those of each piece.
+            trains (`ContrastiveTask`'s `window_share`). Warm-up and end are then those of each piece.
         restart_peak: Peak after a restart, in units of the first one.
 
     Raises:

@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-import yaml
-
-from medzeroseg.models import ImageTextModel
 from tests.helpers.fake_data import write_covid_qu_ex, write_real_samples
 from tests.helpers.fake_models import write_biomedclip_folder
 from tests.helpers.fake_segmentation import write_acdc
 from tests.helpers.fake_segmenters import write_sam_folder
 from tests.helpers.fake_synapse import write_raw
-from tests.helpers.fake_zero_shot import write_checkpoint
+from tests.helpers.fake_zero_shot import build_part, write_checkpoint
 
 
 def write_mask_inputs(root: Path, project_root: Path) -> Path:
@@ -20,11 +17,9 @@ def write_mask_inputs(root: Path, project_root: Path) -> Path:
     write_covid_qu_ex(root / "data" / "COVID-QU-Ex", count=1, splits=("Train", "Val", "Test"))
     write_real_samples(root / "samples")
     write_sam_folder(root / "sam")
-    clip = {"biomedclip": {"name": f"local-dir:{write_biomedclip_folder(root / 'clip')}"}, "small": {}}
-    for name, replaced in clip.items():
-        part = project_root / "experiments" / "parts" / f"{name}_model.yaml"
-        arguments = yaml.safe_load(part.read_text(encoding="utf-8"))["init_args"]
-        write_checkpoint(root / f"{name}.ckpt", ImageTextModel(**(arguments | replaced)))
+    sources = {"biomedclip": f"local-dir:{write_biomedclip_folder(root / 'clip')}", "small": None}
+    for name, source in sources.items():
+        write_checkpoint(root / f"{name}.ckpt", build_part(project_root, name, source))
     return root
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from medzeroseg.models import ImageTextModel
+from medzeroseg.models import ImageTextModel, PatchTower
 from tests.helpers.fake_data import write_covid_qu_ex, write_real_samples
 from tests.helpers.fake_models import write_biomedclip_folder
 from tests.helpers.fake_segmentation import write_acdc
@@ -25,11 +25,18 @@ def write_zero_shot_inputs(root: Path, project_root: Path) -> Path:
     write_all_organs(write_real_samples(root / "samples"), project_root)
     folder = write_biomedclip_folder(root / "clip")
     for name, source in {"small": None, "biomedclip": f"local-dir:{folder}"}.items():
-        file = project_root / "experiments" / "parts" / f"{name}_model.yaml"
-        arguments = yaml.safe_load(file.read_text(encoding="utf-8"))["init_args"]
-        model = ImageTextModel(**(arguments | ({"name": source} if source else {})))
-        write_checkpoint(root / f"{name}.ckpt", model)
+        write_checkpoint(root / f"{name}.ckpt", build_part(project_root, name, source))
     return root
+
+
+def build_part(project_root: Path, name: str, source: str | None = None) -> ImageTextModel:
+    """The model of `experiments/parts/<name>_model.yaml`, perhaps from another source, with random weights."""
+    file = project_root / "experiments" / "parts" / f"{name}_model.yaml"
+    arguments = yaml.safe_load(file.read_text(encoding="utf-8"))["init_args"]
+    if "patch_tower" in arguments:
+        assert arguments["patch_tower"] == {"class_path": "medzeroseg.models.PatchTower"}
+        arguments["patch_tower"] = PatchTower
+    return ImageTextModel(**(arguments | ({"name": source} if source else {})))
 
 
 def write_all_organs(samples: Path, project_root: Path) -> None:

@@ -61,7 +61,7 @@ def _moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], pref
 
 
 def test_pairs_train_with_windows_then_windows_train_the_patch_tower_alone(root: Path) -> None:
-    task, snapshots = _task(window_loss=PresenceLoss(), window_epochs=1), _Snapshots()
+    task, snapshots = _task(window_loss=PresenceLoss(), window_share=0.5), _Snapshots()
     start = {name: value.clone() for name, value in task.state_dict().items()}
     _trainer(max_epochs=2, callbacks=[snapshots]).fit(task, datamodule=_data(root, Windows(size_px=32)))
     first, second = snapshots.taken
@@ -79,11 +79,11 @@ def test_windows_and_their_loss_belong_together(root: Path) -> None:
             _trainer(max_epochs=1).fit(task, datamodule=data)
 
 
-def test_window_epochs_need_a_loss() -> None:
-    with pytest.raises(ValueError, match="window_epochs"):
-        _task(window_epochs=2)
-    with pytest.raises(ValueError, match="window_epochs"):
-        _task(window_loss=PresenceLoss(), window_epochs=-1)
+def test_a_share_of_windows_needs_a_loss() -> None:
+    with pytest.raises(ValueError, match="window_share"):
+        _task(window_share=0.5)
+    with pytest.raises(ValueError, match="window_share"):
+        _task(window_loss=PresenceLoss(), window_share=1.0)
 
 
 def test_the_phantom_names_parts_with_what_is_drawn_over_them(root: Path) -> None:

@@ -38,13 +38,13 @@ class ContrastiveTask(BaseTask):
         micro_batch_size: Pairs of a training batch embedded at a time; None: all at once.
         window_loss: Teaches the patch features where named structures are, on the windows that the data module takes
             (`windows`), beside `loss`; None: nothing does.
-        window_epochs: Epochs at the end that are for the windows alone: places take more steps to learn than pairs do,
-            and these steps are cheap. The texts' embeddings stay as they are, and with a `patch_tower` so does
-            retrieval.
+        window_share: Share of the epochs, in [0, 1), that is for the windows alone, at the end: places take more steps to
+            learn than pairs do, and these steps are cheap. The first epoch is for pairs in any case. The texts'
+            embeddings stay as they are then, and with a `patch_tower` so does retrieval.
         prompts: File of the templates and synonyms in which windows' names are put, as prompts will be.
 
     Raises:
-        ValueError: `micro_batch_size` is below 1, or there are `window_epochs` without a `window_loss`.
+        ValueError: `micro_batch_size` is below 1, or there is a `window_share` without a `window_loss`.
 
     Batches hold `image` (B, 3, H, W), `tokens` (B, L), `text_id` (B,), `index` (B,), `text` and `case_id` (lists); and
     for the windows `window` (W, 3, S, S), `window_kind`, `window_shows` and `window_lacks` (lists).
@@ -59,19 +59,19 @@ class ContrastiveTask(BaseTask):
         lr_schedule: LRSchedule | None = None,
         micro_batch_size: int | None = None,
         window_loss: PresenceLoss | None = None,
-        window_epochs: int = 0,
+        window_share: float = 0.0,
         prompts: str = str(DEFAULT_PROMPTS),
     ) -> None:
         super().__init__(optimizer, lr_schedule)
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be at least 1 or null, got {micro_batch_size}")
-        if window_epochs < 0 or (window_epochs and window_loss is None):
-            raise ValueError(f"window_epochs must be 0 or more, and 0 without a window_loss, got {window_epochs}")
+        if not 0 <= window_share < 1 or (window_share and window_loss is None):
+            raise ValueError(f"window_share must be in [0, 1), and 0 without a window_loss, got {window_share}")
         self.micro_batch_size = micro_batch_size
         self.model = model
         self.loss = loss
         self.window_loss = window_loss
-        self.window_epochs = window_epochs
+        self.window_share = window_share
         self.library = PromptLibrary.load(prompts)
         self.evaluator = evaluator or RetrievalEvaluator()
 
@@ -98,13 +98,10 @@ class ContrastiveTask(BaseTask):
             raise ConfigurationError(
                 "model.init_args.window_loss and data.init_args.windows belong together: set both, or both to null"
             )
-        if self.window_epochs and self.trainer.world_size > 1:
-            reducer = getattr(self.trainer.strategy, "_ddp_kwargs", {})
-            if not reducer.get("find_unused_parameters"):
-                raise ConfigurationError(
-                    "window_epochs leave the towers of the pairs without gradients, which DDP allows only with "
-                    "--trainer.strategy=ddp_find_unused_parameters_true"
-                )
+        if self.window_share:
+            # Window epochs leave the towers of the pairs without gradients. Lightning wraps the model after this hook,
+            # and has no public way to ask DDP for it from within a task.
+            getattr(self.trainer.strategy, "_ddp_kwargs", {}).setdefault("find_unused_parameters", True)
         data.attach_model(
             train_transform=self.model.image_transform(train=True),
             eval_transform=self.model.image_transform(train=False),
@@ -134,7 +131,8 @@ class ContrastiveTask(BaseTask):
         """One contrastive step."""
         if self.window_loss is None:
             return self._loss_of_pairs(batch, batch_idx, None)
-        pairs_are_over = self.current_epoch >= cast(int, self.trainer.max_epochs) - self.window_epochs
+        of_pairs = max(1, round(cast(int, self.trainer.max_epochs) * (1 - self.window_share)))
+        pairs_are_over = self.current_epoch >= of_pairs
         of_windows = self._loss_of_windows(self.window_loss, batch, train_texts=not pairs_are_over)
         self.log("train/window_loss", of_windows.detach(), prog_bar=True)
         if pairs_are_over:
