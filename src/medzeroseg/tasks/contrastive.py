@@ -38,8 +38,8 @@ class ContrastiveTask(BaseTask):
         micro_batch_size: Pairs of a training batch embedded at a time; None: all at once.
         window_loss: Teaches the patch features where named structures are, on the windows that the data module takes
             (`windows`), beside `loss`; None: nothing does.
-        window_share: Share of the epochs, in [0, 1), that is for the windows alone, at the end: places take more steps to
-            learn than pairs do, and these steps are cheap. The first epoch is for pairs in any case. The texts'
+        window_share: Share of the epochs, in [0, 1), that is for the windows alone, at the end: places take more steps
+            to learn than pairs do, and these steps are cheap. The first epoch is for pairs in any case. The texts'
             embeddings stay as they are then, and with a `patch_tower` so does retrieval.
         prompts: File of the templates and synonyms in which windows' names are put, as prompts will be.
 
