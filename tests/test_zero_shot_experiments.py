@@ -18,7 +18,10 @@ from tests.helpers.fake_zero_shot import FEW, MODEL, few_rows, write_zero_shot_i
 FOLDER = Path(__file__).parent.parent / "experiments"
 EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("*_zeroshot.yaml"))
 # of the others, volumes above all, a few rows: every file of rows and every model is met here
-WITH_THEIR_ROWS = ("phantom_covid_qu_ex_zeroshot", "samples_sunnybrook_zeroshot", "covid_qu_ex_biomedclip_zeroshot")
+WITH_THEIR_EVIDENCE = (
+    *("evidence", "evidence_walker", "evidence_prompts", "evidence_prompts_crf", "evidence_prompts_walker"),
+)
+ROWS = ("phantom_covid_qu_ex_zeroshot", "samples_sunnybrook_zeroshot", "covid_qu_ex_biomedclip_zeroshot")
 SLOW = ("scorecam", "m2ib")
 ROWS = (
     *("gscorecam", "gradcam", "gradcam_plus_plus", "layercam", "patch_text"),
@@ -63,7 +66,8 @@ def test_experiment_segments_and_writes_table2(experiment: str, inputs: Path, tm
     assert (record.experiment, record.seed) == (experiment, 0)
     methods = {method.method: method for method in record.methods}
     slow = () if experiment.startswith("phantom") else SLOW
-    assert list(methods) == ([*slow, *ROWS] if whole else list(FEW))
+    own = EVIDENCE if experiment.startswith(("phantom_", "samples_")) else slow
+    assert list(methods) == ([*own, *ROWS] if whole else list(FEW))
     assert [name for name, method in methods.items() if method.baseline] == BASELINES
     assert all(method.minutes > 0 for method in methods.values())
     assert all(method.layer != "-" for method in methods.values() if not method.baseline)
