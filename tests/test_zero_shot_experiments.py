@@ -18,10 +18,8 @@ from tests.helpers.fake_zero_shot import FEW, MODEL, few_rows, write_zero_shot_i
 FOLDER = Path(__file__).parent.parent / "experiments"
 EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("*_zeroshot.yaml"))
 # of the others, volumes above all, a few rows: every file of rows and every model is met here
-WITH_THEIR_EVIDENCE = (
-    *("evidence", "evidence_walker", "evidence_prompts", "evidence_prompts_crf", "evidence_prompts_walker"),
-)
-ROWS = ("phantom_covid_qu_ex_zeroshot", "samples_sunnybrook_zeroshot", "covid_qu_ex_biomedclip_zeroshot")
+WITH_THEIR_ROWS = ("phantom_covid_qu_ex_zeroshot", "samples_sunnybrook_zeroshot", "covid_qu_ex_biomedclip_zeroshot")
+EVIDENCE = ("evidence", "evidence_walker", "evidence_prompts", "evidence_prompts_crf", "evidence_prompts_walker")
 SLOW = ("scorecam", "m2ib")
 ROWS = (
     *("gscorecam", "gradcam", "gradcam_plus_plus", "layercam", "patch_text"),
