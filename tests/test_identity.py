@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from medzeroseg.main import main
-from medzeroseg.models import ImageTextModel
 from tests.helpers.fake_data import write_roco
 from tests.helpers.fake_segmentation import write_acdc
+from tests.helpers.fake_zero_shot import build_part, write_checkpoint
 from tests.helpers.identity import holders, plant_in_jpeg, plant_in_nifti
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--data.init_args.num_workers=0"]
@@ -52,20 +51,17 @@ def test_segmenting_volumes_with_a_talkative_header(
     root = write_acdc(tmp_path / "acdc")
     for path in root.rglob("*.nii.gz"):
         plant_in_nifti(path)
-    state = {f"model.{name}": value for name, value in ImageTextModel("small").state_dict().items()}
-    torch.save({"state_dict": state}, tmp_path / "best.ckpt")
+    write_checkpoint(tmp_path / "best.ckpt", build_part(project_root, "small"))
     experiment = yaml.safe_load(Path("experiments/phantom_covid_qu_ex_zeroshot.yaml").read_text(encoding="utf-8"))
-    experiment["model"]["init_args"] |= {
-        "model": str(project_root / "experiments" / "parts" / "small_model.yaml"),
-        "checkpoint": str(tmp_path / "best.ckpt"),
-    }
+    experiment |= {key: str(project_root / "experiments" / experiment[key]) for key in ("trainer", "model")}
     experiment["data"] = {
         "class_path": "data_modules.ACDCDataModule",
         "init_args": {"root": str(root), "image_size_px": 128, "cache_dir": str(tmp_path / "cache")},
     }
     path = tmp_path / "acdc.yaml"
     path.write_text(yaml.safe_dump(experiment), encoding="utf-8")
-    assert main(["train", str(path), "--", *QUIET, f"--runs_dir={tmp_path / 'runs'}"]) == 0
+    checkpoint = f"--model.init_args.checkpoint={tmp_path / 'best.ckpt'}"
+    assert main(["train", str(path), "--", *QUIET, checkpoint, f"--runs_dir={tmp_path / 'runs'}"]) == 0
     written = [*(tmp_path / "runs").rglob("*"), *(tmp_path / "cache").rglob("*")]
     assert {"table2.md", "segmentation_cases.csv", "image.npy"} <= {path.name for path in written}
     assert holders(written, caplog.text + "".join(capfd.readouterr())) == []

@@ -51,6 +51,7 @@ def trained(project_root: Path, samples: Path) -> RealSamplesDataModule:
     """The pairs that `real_samples_cehnc` trains and chooses its checkpoint on, indexed."""
     path = project_root / "experiments" / "real_samples_cehnc.yaml"
     options = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["init_args"]
+    options.pop("windows")  # they choose no pictures, and the command line makes them from plain values
     module = RealSamplesDataModule(**(options | {"root": samples, "seed": 0}))
     module.index_split("train")
     module.index_split("val")

@@ -65,7 +65,7 @@ def test_it_teaches_names_where_they_belong() -> None:
     torch.manual_seed(0)
     tower, words, loss = nn.Linear(16, 8), nn.Embedding(8, 8), PresenceLoss()
     optimizer = torch.optim.Adam([*tower.parameters(), *words.parameters()], lr=0.03)
-    for _ in range(60):
+    for _ in range(120):
         patches = tower(pictures).transpose(1, 2).unflatten(2, (3, 3))
         optimizer.zero_grad()
         loss(patches, F.normalize(words.weight, dim=1), targets).backward()
