@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from medzeroseg.callbacks import SegmentationSheet
-from medzeroseg.callbacks.segmentation_drawing import COLOURS, SheetCase, draw_sheet, heat, outline, overlay
+from medzeroseg.callbacks.segmentation_drawing import SheetCase, draw_sheet, heat, outline, overlay
 from medzeroseg.callbacks.segmentation_sheet import colours_of, evenly_spaced
+from medzeroseg.colours import COLOURS
 
 
 def test_masks_have_their_colours_and_small_ones_lie_on_top() -> None:

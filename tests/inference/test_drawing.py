@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from medzeroseg.colours import COLOURS
 from medzeroseg.imaging import Geometry, Volume
-from medzeroseg.inference.drawing import _COLOURS, draw_overlay, measured
+from medzeroseg.inference.drawing import draw_overlay, measured
 from medzeroseg.inference.running import Run
 from tests.helpers.fake_inference import blobs
 
@@ -25,7 +26,7 @@ def test_the_slice_with_the_largest_mask_is_shown_for_each_label(prepared: Prepa
         replace(label, found=True, largest_slice=number) for label, number in zip(result.labels, (1, 3), strict=True)
     ]
     picture = draw_overlay(replace(result, view_labels=labels, labels=tuple(shown)))
-    assert {_COLOURS[0], _COLOURS[1]} <= colours(picture)
+    assert {COLOURS[0], COLOURS[1]} <= colours(picture)
     one = draw_overlay(replace(result, view_labels=labels, labels=(shown[0], replace(shown[1], largest_slice=1))))
     assert one.width < picture.width
 

@@ -9,16 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from torch import Tensor
 
-# Okabe and Ito's
-COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
+from medzeroseg.colours import COLOURS
+
 # Of cividis (Nuñez, Anderton and Renslow, PLOS ONE 2018): rises evenly in lightness, for normal and red-green vision
 _CIVIDIS = ((0, 34, 78), (65, 77, 107), (124, 123, 120), (188, 175, 111), (254, 232, 56))
 _CELL_PX, _GAP_PX, _LEGEND_PX, _LINE_PX = 144, 4, 168, 13

@@ -12,8 +12,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from medzeroseg.callbacks.segmentation_drawing import COLOURS, SheetCase, draw_sheet
+from medzeroseg.callbacks.segmentation_drawing import SheetCase, draw_sheet
 from medzeroseg.callbacks.zero_shot_observer import ZeroShotObserver
+from medzeroseg.colours import COLOURS
 from medzeroseg.files import write_atomically
 from medzeroseg.zero_shot.assembly import AssembledCase
 from medzeroseg.zero_shot.method import CaseSegmentation

@@ -7,18 +7,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from medzeroseg.colours import COLOURS
 from medzeroseg.inference.results import LabelResult, SegmentationResult
 
-# Okabe and Ito's; with more labels they come again, which is why every mask carries its number
-_COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
 _OPACITY, _INK, _MUTED = 0.4, (0, 0, 0), (90, 90, 90)
 _LEAST_PX, _MOST_PX, _GAP_PX, _LEGEND_PX, _LINE_PX, _COLUMNS = 384, 1024, 8, 260, 18, 3
 _NUMBER_PX = 14
@@ -132,4 +123,5 @@ def measured(label: LabelResult) -> str:
 
 
 def _colour(label: LabelResult) -> tuple[int, int, int]:
-    return _COLOURS[(label.label - 1) % len(_COLOURS)]
+    # with more labels they come again, which is why every mask carries its number
+    return COLOURS[(label.label - 1) % len(COLOURS)]
