@@ -147,6 +147,7 @@ def test_two_processes_label_train_and_record_once(inputs: Path, tmp_path: Path,
 
     more = [f"--trainer.{word}" for word in ("devices=2", "strategy=ddp")]
     more += [f"{DATA}max_{split}_cases=2" for split in ("val", "test")]
+    more.append(f"{DATA}batch_size=1")  # the training split has a slice for each process
     code = (
         "import sys; from pathlib import Path; from tests.test_mask_experiments import run; "
         f"sys.exit(run('samples_covid_qu_ex_weak', Path(sys.argv[1]), Path(sys.argv[2]), {more}))"
