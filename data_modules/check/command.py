@@ -16,6 +16,12 @@ Write = Callable[[Path, str], None]
 """Writes a text to a file, wholly or not at all."""
 
 
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `check` to the parser of `medzeroseg data`."""
+    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    add_check_arguments(commands.add_parser("check", help="read every file and tell what would break training"))
+
+
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `medzeroseg data check` to a parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -1,22 +1,84 @@
-"""The command line: the only place that wires tasks, callbacks and data modules together."""
+"""The command line: the only place that wires tasks, callbacks and data modules together.
+
+A command lives with its area, as two functions: one adds its arguments to a parser, one runs it. `COMMANDS` names them;
+only the command that was asked for is imported, so that `--help` answers at once.
+"""
 
 import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
 
 from medzeroseg import __version__
 from medzeroseg.errors import MedZeroSegError
-from medzeroseg.experiments import find_experiment
 from medzeroseg.files import write_atomically
-from medzeroseg.imaging.errors import InputError
 
-_LIGHTNING = {
+
+@dataclass(frozen=True)
+class Command:
+    """One line of the table of commands.
+
+    Args:
+        name: The word on the command line.
+        help: What it does, for `medzeroseg --help`.
+        arguments: `module:function`; the function takes an `argparse.ArgumentParser` and adds the arguments.
+        run: `module:function`; the function takes the parsed arguments and returns the exit code.
+        takes_overrides: Whether the words after `--` are its own; they come as `overrides` of the parsed arguments.
+        services: Keyword arguments for `run`: what an area needs but may not import.
+    """
+
+    name: str
+    help: str
+    arguments: str
+    run: str
+    takes_overrides: bool = False
+    services: Mapping[str, Any] = field(default_factory=dict)
+
+
+COMMANDS = (
+    Command(
+        "train",
+        "fit, test with the best checkpoint, write the tables",
+        "medzeroseg.commands:add_train_arguments",
+        "medzeroseg.commands:run_train",
+        takes_overrides=True,
+    ),
+    Command(
+        "tables",
+        "merge the tables of all experiments",
+        "medzeroseg.commands:add_tables_arguments",
+        "medzeroseg.commands:run_tables",
+    ),
+    Command(
+        "segment",
+        "segment your own images from text",
+        "medzeroseg.inference.command:add_segment_arguments",
+        "medzeroseg.inference.command:run_segment",
+    ),
+    Command(
+        "phantom",
+        "write a synthetic dataset, in the layout of a real one",
+        "data_modules.phantom:add_phantom_arguments",
+        "data_modules.phantom:run_phantom",
+    ),
+    Command(
+        "data",
+        "check a dataset before it is trained on",
+        "data_modules.check:add_data_arguments",
+        "data_modules.check:run_check",
+        services={"write": write_atomically},
+    ),
+)
+
+LIGHTNING = {
     "fit": "train: medzeroseg fit --config experiments/phantom_cehnc.yaml",
     "validate": "evaluate on the validation split",
     "test": "evaluate on the test split and write the table",
     "predict": "write embeddings",
 }
+"""Commands whose words Lightning parses."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,85 +94,69 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except MedZeroSegError as error:
-        print(f"medzeroseg: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
-        return error.exit_code
-    except InputError as error:
-        print(f"medzeroseg: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("medzeroseg: interrupted", file=sys.stderr)  # noqa: T201
-        return 130
+        return _complain("interrupted", 130)
+    except Exception as error:
+        from medzeroseg.imaging.errors import InputError  # its package imports numpy: only once something was raised
+
+        if not isinstance(error, InputError):
+            raise
+        return _complain(str(error), 2)
 
 
-def _dispatch(words: list[str]) -> int:
-    # Lightning's own commands parse their rest themselves; their imports take seconds, so they wait until needed.
-    if words and words[0] in _LIGHTNING:
-        from medzeroseg.cli import ExperimentCLI
+def build_parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Parser of the whole command line, without what Lightning parses.
 
-        ExperimentCLI(words)
-        return 0
-    overrides: list[str] = []
-    if "--" in words:
-        split = words.index("--")
-        words, overrides = words[:split], words[split + 1 :]
-    args = _parser().parse_args(words)
-    if args.command == "train":
-        configs = [find_experiment(name) for name in args.experiments]
-        from medzeroseg.training import train
+    Args:
+        words: A command line: of a command that it does not name, no more than the name is known, and nothing is
+            imported. Default: every argument of every command.
 
-        return train(configs, seeds=args.seeds, resume=args.resume, overrides=overrides)
-    if args.command == "tables":
-        from medzeroseg.training import merge_tables
-
-        return merge_tables(args.runs)
-    if args.command == "data":
-        from data_modules.check import run_check
-
-        return run_check(args, write_atomically)
-    if args.command == "segment":
-        from medzeroseg.inference.command import run_segment
-
-        return run_segment(args)
-    from data_modules.phantom import run_phantom
-
-    return run_phantom(args)
-
-
-def _parser() -> argparse.ArgumentParser:
+    Returns:
+        The parser; its result names the command as `command`.
+    """
     parser = argparse.ArgumentParser(
         prog="medzeroseg",
         description="Text-prompted, zero-shot medical image segmentation: train, evaluate, tabulate.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    train = commands.add_parser("train", help="fit, test with the best checkpoint, write the tables")
-    train.add_argument(
-        "experiments",
-        nargs="+",
-        metavar="EXPERIMENT",
-        help="name of a file in experiments/, or the path of a YAML file; several are run one after another",
-    )
-    train.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run per seed (default: 0)")
-    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of each seed")
-    train.epilog = "Overrides of the experiment follow `--`, e.g. -- --trainer.max_epochs=3"
-    tables = commands.add_parser("tables", help="merge the tables of all experiments")
-    tables.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
-    for name, text in _LIGHTNING.items():
+    for command in COMMANDS:
+        added = commands.add_parser(command.name, help=command.help)
+        if words is None or command.name in words:
+            _load(command.arguments)(added)
+    for name, text in LIGHTNING.items():
         commands.add_parser(name, help=text, add_help=False)
-    segment = commands.add_parser("segment", help="segment your own images from text")
-    from medzeroseg.inference.command import add_segment_arguments
-
-    add_segment_arguments(segment)
-    phantom = commands.add_parser("phantom", help="write a synthetic dataset, in the layout of a real one")
-    from data_modules.phantom import add_phantom_arguments
-
-    add_phantom_arguments(phantom)
-    data = commands.add_parser("data", help="check a dataset before it is trained on")
-    data_commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
-    from data_modules.check import add_check_arguments
-
-    add_check_arguments(data_commands.add_parser("check", help="read every file and tell what would break training"))
     return parser
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] in LIGHTNING:
+        from medzeroseg.cli import ExperimentCLI
+
+        ExperimentCLI(words)
+        return 0
+    commands = {command.name: command for command in COMMANDS}
+    overrides: list[str] = []
+    if words and words[0] in commands and commands[words[0]].takes_overrides and "--" in words:
+        split = words.index("--")
+        words, overrides = words[:split], words[split + 1 :]
+    args = build_parser(words).parse_args(words)
+    args.overrides = overrides
+    command = commands[args.command]
+    code: int = _load(command.run)(args, **command.services)
+    return code
+
+
+def _load(target: str) -> Callable[..., Any]:
+    module, _, name = target.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"medzeroseg: {message}", file=sys.stderr)  # noqa: T201 - the command's answer
+    return code
 
 
 if __name__ == "__main__":
