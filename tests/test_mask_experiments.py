@@ -61,7 +61,7 @@ def run(experiment: str, inputs: Path, runs: Path, extra: Sequence[str] = (), op
         words += [f"{MODEL}teacher.init_args.compare_with=[]"]
         if not dataset.startswith(("phantom", "samples")):
             words += [f"{MODEL}teacher.init_args.model.init_args.name=local-dir:{inputs / 'clip'}"]
-        if experiment.startswith("phantom") and "misnet" in experiment:
+        if experiment.startswith(("phantom", "samples")) and "misnet" in experiment:
             words += [f"{MODEL}teacher.init_args.method.init_args.saliency.init_args.channels=4"]
         words += [f"{MODEL}teacher.init_args.folder={runs / 'pseudo_masks'}"]
     return main(["train", experiment, *options, "--", *words, *extra])
@@ -82,7 +82,7 @@ def test_every_dataset_has_its_rows() -> None:
     full = {f"{name}_full" for name in (*real, *phantoms, *samples)}
     full |= {f"{name}_dynunet_full" for name in (*real, "phantom_acdc")}
     taught = {f"{name}_weak" for name in (*real, *phantoms, *samples)}
-    taught |= {f"{name}_misnet" for name in (*real, *phantoms)} | {f"{name}_misnet_gradcam" for name in real}
+    taught |= {f"{name}_misnet" for name in (*real, *phantoms, *samples)} | {f"{name}_misnet_gradcam" for name in real}
     assert full == set(FULL)
     assert taught == set(TAUGHT)
 
@@ -113,7 +113,7 @@ def test_experiment_trains_on_masks_and_is_recorded(experiment: str, inputs: Pat
         [folder] = (tmp_path / "pseudo_masks").iterdir()
         written = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         released = written["checkpoint"] is None
-        assert released == ("misnet" in experiment and not experiment.startswith("phantom"))
+        assert released == ("misnet" in experiment and not experiment.startswith(("phantom", "samples")))
         assert len(list(folder.glob("*.npy"))) == 3
 
 

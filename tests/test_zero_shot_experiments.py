@@ -18,8 +18,13 @@ from tests.helpers.fake_zero_shot import FEW, MODEL, few_rows, write_zero_shot_i
 FOLDER = Path(__file__).parent.parent / "experiments"
 EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("*_zeroshot.yaml"))
 # of the others, volumes above all, a few rows: every file of rows and every model is met here
-WITH_THEIR_ROWS = ("phantom_covid_qu_ex_zeroshot", "samples_sunnybrook_zeroshot", "covid_qu_ex_biomedclip_zeroshot")
+WITH_THEIR_ROWS = (
+    *("phantom_covid_qu_ex_zeroshot", "samples_sunnybrook_zeroshot", "covid_qu_ex_biomedclip_zeroshot"),
+    "samples_sunnybrook_infonce_zeroshot",
+    "phantom_covid_qu_ex_dpfem_zeroshot",
+)
 EVIDENCE = ("evidence", "evidence_walker", "evidence_prompts", "evidence_prompts_crf", "evidence_prompts_walker")
+EVIDENCE_DPFEM = ("evidence_dpfem", "evidence_dpfem_crf", "evidence_dpfem_prompts", "evidence_dpfem_prompts_crf")
 SLOW = ("scorecam", "m2ib")
 ROWS = (
     *("gscorecam", "gradcam", "gradcam_plus_plus", "layercam", "patch_text"),
@@ -47,8 +52,10 @@ def run(experiment: str, inputs: Path, runs: Path, extra: Sequence[str] = ()) ->
 def test_there_is_a_row_for_every_dataset_and_model_of_table2() -> None:
     datasets = ("acdc", "synapse", "covid_qu_ex")
     expected = {f"{dataset}{model}_zeroshot" for dataset in datasets for model in ("", "_biomedclip")}
-    expected |= {f"phantom_{dataset}_zeroshot" for dataset in datasets}
-    expected |= {f"samples_{name}_zeroshot" for name in ("acdc", "covid_qu_ex", "sunnybrook", "ct")}
+    of_phantoms = {f"phantom_{dataset}" for dataset in datasets}
+    of_samples = {f"samples_{name}" for name in ("acdc", "covid_qu_ex", "sunnybrook")}
+    expected |= {f"{name}{model}_zeroshot" for name in of_phantoms | of_samples for model in ("", "_infonce", "_dpfem")}
+    expected |= {"samples_ct_zeroshot"}
     assert expected == set(EXPERIMENTS)
 
 
@@ -65,7 +72,17 @@ def test_experiment_segments_and_writes_table2(experiment: str, inputs: Path, tm
     methods = {method.method: method for method in record.methods}
     slow = () if experiment.startswith("phantom") else SLOW
     own = EVIDENCE if experiment.startswith(("phantom_", "samples_")) else slow
-    assert list(methods) == ([*own, *ROWS] if whole else list(FEW))
+    with_dpfem = experiment.endswith("_dpfem_zeroshot")
+    own = EVIDENCE_DPFEM if with_dpfem else own
+    stand_in = experiment.endswith("_infonce_zeroshot")
+    rows_of_file = ["gscorecam", "gradcam", *BASELINES] if stand_in else [*own, *ROWS]
+    assert list(methods) == (rows_of_file if whole else list(FEW))
+    assert ("(stand-in" in record.label) == stand_in
+    in_table3 = {method.method: method.table3_row for method in record.methods if method.table3_row}
+    if whole and not stand_in:
+        row = "evidence_prompts_crf" if experiment.startswith(("phantom_", "samples_")) else "gscorecam_crf"
+        expected = {"evidence_dpfem_prompts_crf": "saliency_dpfem_crf"} if with_dpfem else {row: "saliency_crf"}
+        assert in_table3 == expected
     assert [name for name, method in methods.items() if method.baseline] == BASELINES
     assert all(method.minutes > 0 for method in methods.values())
     assert all(method.layer != "-" for method in methods.values() if not method.baseline)

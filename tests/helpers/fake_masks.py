@@ -11,13 +11,13 @@ from tests.helpers.fake_zero_shot import build_part, write_checkpoint
 
 
 def write_mask_inputs(root: Path, project_root: Path) -> Path:
-    """Write `data` and `samples`, as DATA_ROOT and REAL_SAMPLES hold them, `clip`, `sam`, and two checkpoints."""
+    """Write `data` and `samples`, as DATA_ROOT and REAL_SAMPLES hold them, `clip`, `sam`, and checkpoints."""
     write_acdc(root / "data" / "ACDC", training=3, testing=1)
     write_raw(root / "data" / "Synapse", [1, 5, 6, 7])
     write_covid_qu_ex(root / "data" / "COVID-QU-Ex", count=1, splits=("Train", "Val", "Test"))
     write_real_samples(root / "samples")
     write_sam_folder(root / "sam")
-    sources = {"biomedclip": f"local-dir:{write_biomedclip_folder(root / 'clip')}", "small": None}
+    sources = {"biomedclip": f"local-dir:{write_biomedclip_folder(root / 'clip')}", "small": None, "small_clip": None}
     for name, source in sources.items():
         write_checkpoint(root / f"{name}.ckpt", build_part(project_root, name, source))
     return root
@@ -26,6 +26,7 @@ def write_mask_inputs(root: Path, project_root: Path) -> Path:
 TRAINED = {
     "phantom_cehnc": "small",
     "phantom_infonce": "small",
+    "real_samples_infonce": "small_clip",
     "real_samples_cehnc": "small",
     "roco_cehnc": "biomedclip",
 }

@@ -1,12 +1,13 @@
 """What the zero-shot experiments run on: every dataset in its layout, and checkpoints of untrained models."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
 import yaml
 
-from medzeroseg.models import ImageTextModel, PatchTower
+from medzeroseg.models import DPFEM, ImageTextModel, PatchTower
 from tests.helpers.fake_data import write_covid_qu_ex, write_real_samples
 from tests.helpers.fake_models import write_biomedclip_folder
 from tests.helpers.fake_segmentation import write_acdc
@@ -24,7 +25,8 @@ def write_zero_shot_inputs(root: Path, project_root: Path) -> Path:
     write_covid_qu_ex(data / "COVID-QU-Ex", count=1, splits=("Train", "Val", "Test"))
     write_all_organs(write_real_samples(root / "samples"), project_root)
     folder = write_biomedclip_folder(root / "clip")
-    for name, source in {"small": None, "biomedclip": f"local-dir:{folder}"}.items():
+    small = dict.fromkeys(("small", "small_dpfem", "small_clip"))
+    for name, source in {**small, "biomedclip": f"local-dir:{folder}"}.items():
         write_checkpoint(root / f"{name}.ckpt", build_part(project_root, name, source))
     return root
 
@@ -36,6 +38,9 @@ def build_part(project_root: Path, name: str, source: str | None = None) -> Imag
     if "patch_tower" in arguments:
         assert arguments["patch_tower"] == {"class_path": "medzeroseg.models.PatchTower"}
         arguments["patch_tower"] = PatchTower
+    if "dpfem" in arguments:
+        assert arguments["dpfem"]["class_path"] == "medzeroseg.models.DPFEM"
+        arguments["dpfem"] = partial(DPFEM, **arguments["dpfem"]["init_args"])
     return ImageTextModel(**(arguments | ({"name": source} if source else {})))
 
 
@@ -74,7 +79,15 @@ def few_rows(inputs: Path) -> str:
     return f"{MODEL}methods={path}"
 
 
-TRAINED = {"phantom_cehnc": "small", "real_samples_cehnc": "small", "roco_cehnc": "biomedclip"}
+TRAINED = {
+    "phantom_cehnc": "small",
+    "phantom_dpfem": "small_dpfem",
+    "phantom_infonce": "small",
+    "real_samples_cehnc": "small",
+    "real_samples_dpfem": "small_dpfem",
+    "real_samples_infonce": "small_clip",
+    "roco_cehnc": "biomedclip",
+}
 
 
 def zero_shot_overrides(experiment: str, inputs: Path, runs: Path) -> list[str]:
@@ -96,6 +109,7 @@ def zero_shot_overrides(experiment: str, inputs: Path, runs: Path) -> list[str]:
     ]
     if experiment.startswith("phantom"):
         dataset = experiment.removeprefix("phantom_").removesuffix("_zeroshot")
+        dataset = dataset.removesuffix("_infonce").removesuffix("_dpfem")
         sizes = {
             "acdc": {"training": 1, "testing": 1, "max_test_cases": 1},
             "synapse": {"volumes": 2, "slice_size_px": 64, "max_test_cases": 1},
