@@ -145,6 +145,18 @@ class ImageTextDataModule(SplitDataModule[ImageTextDataset]):
         """Name the cases of a split that is set up, in the order to which a batch's `index` refers."""
         return [record.case_id for record in self.datasets[split].records]
 
+    def named_pictures(self, split: Split) -> list[ImageTextRecord]:
+        """Index a split if it is not, and list its pairs whose structures are known by name and place.
+
+        For scoring maps: `structures` says where each is. Batches never hold label maps.
+
+        Raises:
+            InputError: As `setup`.
+        """
+        if split not in self.datasets:
+            self.setup({"train": "fit", "val": "validate", "test": "test"}[split])
+        return [record for record in self.datasets[split].records if record.structures is not None]
+
     def summary(self, part: Part) -> str:
         """Count pairs and distinct captions."""
         dataset = self.datasets[part]

@@ -14,6 +14,9 @@ from data_modules.windows import LabelPicture, NamedStructures
 KINDS = {"cardiac_mri": "cardiac MRI", "abdomen_ct": "abdominal CT", "chest_xray": "chest X-ray"}
 """The phantom's anatomies in the words of prompts."""
 
+TRUTH_OF_SPLIT: dict[Split, str] = {"train": "train", "val": "validation", "test": "test"}
+"""Folders below ground_truth."""
+
 UNIONS: dict[str, tuple[str, ...]] = {
     "lungs": ("right lung", "left lung"),
     "infection": ("right lung opacity", "left lung opacity"),
@@ -68,15 +71,16 @@ class PhantomROCODataModule(ROCODataModule):
         generate_for_reading(self.layout, self.root, self.phantom_workers)
 
     def index_split(self, split: Split) -> SplitIndex:
-        """List the pairs of a split; for windows, say what their pictures show and where."""
+        """List the pairs of a split; for windows and for scoring maps, say what their pictures show and where."""
         index = super().index_split(split)
-        if split != "train" or self.windows is None:
+        if split == "train" and self.windows is None:
             return index
-        truth = json.loads((self.root / "ground_truth/train/structures.json").read_text(encoding="utf-8"))
+        folder = self.root / "ground_truth" / TRUTH_OF_SPLIT[split]
+        truth = json.loads((folder / "structures.json").read_text(encoding="utf-8"))
         parts = {anatomy: _parts(list(structures.values())) for anatomy, structures in truth["structures"].items()}
         for position, record in enumerate(index.records):
             anatomy = truth["items"][record.case_id]["modality"]
-            labels = LabelPicture(self.root / f"ground_truth/train/masks/{record.case_id}.png")
+            labels = LabelPicture(folder / f"masks/{record.case_id}.png")
             named = NamedStructures(KINDS[anatomy], parts[anatomy], labels)
             index.records[position] = replace(record, structures=named)
         return index

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medzeroseg.models import DPFEM, ImageTextModel
+from medzeroseg.models import DPFEM, ImageTextModel, PatchTower
 
 VARIANTS = [
     {"fusion": "gated"},
@@ -147,3 +147,49 @@ def test_both_outputs_of_one_pass_are_those_of_two(model: ImageTextModel, images
             assert model.dense_features(images).shape == (2, model.embedding_dim, *model.patch_grid)
         finally:
             model.dpfem = original
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_step_0_with_a_patch_tower_reproduces_embeddings_and_evidence_exactly(options: dict[str, str]) -> None:
+    models = []
+    for dpfem in (None, partial(DPFEM, **options)):
+        torch.manual_seed(0)
+        models.append(ImageTextModel("small", patch_tower=PatchTower, dpfem=dpfem).eval())
+    plain, refined = models  # of one seed: DPFEM is drawn after everything else
+    images = torch.randn(2, 3, *plain.image_size_px)
+    assert torch.equal(refined.encode_image(images), plain.encode_image(images))
+    assert torch.equal(refined.encode_patches(images), plain.encode_patches(images))
+
+
+def test_each_grid_of_a_model_with_a_patch_tower_has_its_own_dpfem() -> None:
+    torch.manual_seed(0)
+    model = ImageTextModel("small", patch_tower=PatchTower, dpfem=DPFEM).eval()
+    images = torch.randn(2, 3, 64, 64)
+    embedding, patches = model.encode_image(images), model.encode_patches(images)
+    grid = model.patch_tower.grid_features(images)
+    torch.testing.assert_close(model.dense_features(images), model.patch_dpfem(grid))
+    with torch.no_grad():
+        model.patch_dpfem.scale.normal_()
+    added = model.patch_dpfem.scale[:, None, None] * model.patch_dpfem(grid)
+    torch.testing.assert_close(model.encode_patches(images), patches + added)
+    assert torch.equal(model.encode_image(images), embedding), "windows must not move the embedding"
+    with torch.no_grad():
+        model.dpfem.scale.normal_()
+    torch.testing.assert_close(model.encode_patches(images), patches + added)
+    assert (model.encode_image(images) - embedding).abs().max() > 1e-3
+    both = model.encode_image_and_patches(images)
+    torch.testing.assert_close(both, (model.encode_image(images), model.encode_patches(images)))
+
+
+def test_pairs_and_windows_each_train_the_dpfem_of_their_grid() -> None:
+    torch.manual_seed(0)
+    model = ImageTextModel("small", patch_tower=PatchTower, dpfem=DPFEM)
+    images = torch.randn(2, 3, 64, 64)
+    texts = torch.randn(model.embedding_dim)
+    (model.encode_image(images) @ texts).sum().backward()
+    assert (model.dpfem.scale.grad != 0).any()
+    assert model.patch_dpfem.scale.grad is None
+    model.zero_grad()
+    torch.einsum("bdhw,d->", model.encode_patches(images), texts).backward()
+    assert (model.patch_dpfem.scale.grad != 0).any()
+    assert model.dpfem.scale.grad is None

@@ -10,6 +10,7 @@ from medzeroseg.losses import PresenceLoss
 from medzeroseg.models import DPFEM, ImageTextModel, PatchTower
 from medzeroseg.saliency import (
     M2IB,
+    DPFEMEvidence,
     DPFEMSimilarity,
     GradCAM,
     GradCAMPlusPlus,
@@ -263,3 +264,18 @@ def test_evidence_needs_a_tower_for_patches(models, make_batch):
     images, texts = make_batch(models["small"], 1)
     with pytest.raises(ValueError, match="patch_tower"):
         PatchTextEvidence()(models["small"], images, texts, keys=KEYS[:1])
+
+
+def test_evidence_with_dpfem_needs_it_on_the_patch_tower(make_batch):
+    torch.manual_seed(0)
+    without = ImageTextModel("small", patch_tower=PatchTower).eval()
+    images, texts = make_batch(without, 1)
+    for model, missing in ((without, "no DPFEM"), (ImageTextModel("small", dpfem=DPFEM).eval(), "patch_tower")):
+        with pytest.raises(ValueError, match=missing):
+            DPFEMEvidence()(model, images, texts, keys=KEYS[:1])
+    refined = ImageTextModel("small", patch_tower=PatchTower, dpfem=DPFEM).eval()
+    torch.nn.init.constant_(refined.patch_dpfem.scale, 0.1)
+    found = DPFEMEvidence()(refined, images, texts, keys=KEYS[:1]).maps
+    torch.testing.assert_close(found, PatchTextEvidence()(refined, images, texts, keys=KEYS[:1]).maps)
+    torch.nn.init.zeros_(refined.patch_dpfem.scale)
+    assert (found - PatchTextEvidence()(refined, images, texts, keys=KEYS[:1]).maps).abs().max() > 1e-3

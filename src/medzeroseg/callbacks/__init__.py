@@ -1,6 +1,7 @@
 """Lightning callbacks: evaluation, tables, records, pictures."""
 
 from medzeroseg.callbacks.embedding_writer import EmbeddingWriter
+from medzeroseg.callbacks.localisation import Localisation
 from medzeroseg.callbacks.pair_sheet import PairSheet
 from medzeroseg.callbacks.retrieval import RetrievalEvaluator
 from medzeroseg.callbacks.retrieval_table import RetrievalTable
@@ -13,6 +14,7 @@ from medzeroseg.callbacks.zero_shot_observer import ZeroShotObserver
 
 __all__ = [
     "EmbeddingWriter",
+    "Localisation",
     "PairSheet",
     "RetrievalEvaluator",
     "RetrievalTable",

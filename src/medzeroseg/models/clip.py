@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medzeroseg.models import building, sources
+from medzeroseg.models.capped_exp import CappedExp
 from medzeroseg.models.dpfem import DPFEM
 from medzeroseg.models.image_towers import ImageFeatures, PatchPath, SaliencyLayer, adapt_image_tower
 from medzeroseg.models.image_transform import ImageTransform, ResizeMode, TrainImageTransform
@@ -44,7 +44,10 @@ class ImageTextModel(nn.Module):
         freeze_image_layers: Freeze the first n layers of the image tower; the first is the patch embedding
             or stem.
         dpfem: Makes the `DPFEM` on the patch grid from its channels and the joint dimension; the class itself
-            will do. None for none. Embeddings are those of the model without it until it is trained.
+            will do. None for none. Embeddings and patch features are those of the model without it until it is trained.
+            With a `patch_tower` each grid has one of its own [O]: that of the image tower gives to the embedding, that
+            of the patch tower to the patch features. One for both would make each image pass the patch tower to be
+            embedded, and the embeddings drift while windows alone are trained.
         patch_tower: Makes a tower of its own for patch features, from the joint dimension; `PatchTower` will do. A
             `losses.PresenceLoss` trains it. None: patch features are those of the image tower.
         patch_path: How patch features leave a vision transformer: ``tokens``, or ``value`` or ``value_value``
@@ -78,7 +81,6 @@ class ImageTextModel(nn.Module):
         self.clip = building.build_model(source, self.tokenizer, image_size_px)
         self.embedding_dim = int(source.model_cfg["embed_dim"])
         self._image_tower = adapt_image_tower(self.clip.visual, patch_path)
-        self.dpfem = None if dpfem is None else dpfem(self._image_tower.patch_channels, self.embedding_dim)
         self._text_tower = adapt_text_tower(self.clip.text, source.masks_padding)
         size = self.clip.visual.image_size
         self.image_size_px: tuple[int, int] = (size, size) if isinstance(size, int) else (size[0], size[1])
@@ -89,10 +91,12 @@ class ImageTextModel(nn.Module):
         if init_logit_scale is not None:
             nn.init.constant_(self.clip.logit_scale, math.log(init_logit_scale))
         self._freeze(freeze_image_layers)
-        # last, so that the other parts draw the weights that they would draw without it
-        if patch_tower is not None and dpfem is not None:
-            raise ValueError("patch features come from patch_tower or from dpfem: give one of them")
+        # last, so that the other parts draw the weights that they would draw without them
         self.patch_tower = None if patch_tower is None else patch_tower(self.embedding_dim)
+        self.dpfem = None if dpfem is None else dpfem(self._image_tower.patch_channels, self.embedding_dim)
+        self.patch_dpfem: DPFEM | None = None
+        if dpfem is not None and self.patch_tower is not None:
+            self.patch_dpfem = dpfem(self.patch_tower.num_features, self.embedding_dim)
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embed a batch of pairs.
@@ -112,10 +116,10 @@ class ImageTextModel(nn.Module):
 
     def encode_image_and_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What `encode_image` and `encode_patches` give, from one pass: ``(B, D)`` and ``(B, D, h, w)``."""
+        if self.patch_tower is not None:
+            return self.encode_image(images), self._patches_of(self.patch_tower, images)
         features = self._base_features(images)
         pooled, patches = features.pooled, self._image_tower.project(features.patches)
-        if self.patch_tower is not None:
-            patches = self.patch_tower(images)
         if self.dpfem is not None:
             added = self._added(self.dpfem, features.patches)
             pooled, patches = pooled + added.mean(dim=(2, 3)), patches + added
@@ -142,8 +146,7 @@ class ImageTextModel(nn.Module):
         mean anything.
         """
         if self.patch_tower is not None:
-            found: Tensor = self.patch_tower(images)
-            return found
+            return self._patches_of(self.patch_tower, images)
         return self.project_patches(self.image_features(images).patches)
 
     def image_features(self, images: Tensor) -> ImageFeatures:
@@ -156,13 +159,22 @@ class ImageTextModel(nn.Module):
     def dense_features(self, images: Tensor) -> Tensor:
         """Images ``(B, 3, H, W)`` -> features ``(B, D, h, w)`` that guide a CRF: how alike two places look.
 
-        DPFEM's fused features, unscaled, where the model has them; else those of `encode_patches`.
+        DPFEM's fused features, unscaled, where the model has them (on the patch tower's grid where there is one); else
+        those of `encode_patches`.
         """
         if self.dpfem is None:
             return self.encode_patches(images)
-        features = self._base_features(images)
-        fused: Tensor = self.dpfem(features.patches)
+        fused: Tensor
+        if self.patch_tower is not None and self.patch_dpfem is not None:
+            fused = self.patch_dpfem(self.patch_tower.grid_features(images))
+        else:
+            fused = self.dpfem(self._base_features(images).patches)
         return fused
+
+    def _patches_of(self, tower: PatchTower, images: Tensor) -> Tensor:
+        grid = tower.grid_features(images)
+        projected = tower.project(grid)
+        return projected if self.patch_dpfem is None else projected + self._added(self.patch_dpfem, grid)
 
     def _base_features(self, images: Tensor) -> ImageFeatures:
         if images.ndim != 4 or images.shape[1] != 3:
@@ -182,7 +194,7 @@ class ImageTextModel(nn.Module):
     @property
     def logit_scale(self) -> Tensor:
         """Exponential of the learned parameter, at most 100: ``()``. The cap lets gradients back down."""
-        capped: Tensor = _CappedExp.apply(self.clip.logit_scale, MAX_LOGIT_SCALE)
+        capped: Tensor = CappedExp.apply(self.clip.logit_scale, MAX_LOGIT_SCALE)
         return capped
 
     @property
@@ -243,23 +255,3 @@ class ImageTextModel(nn.Module):
             raise ValueError(f"freeze_image_layers must be in [0, {len(layers)}], not {count}")
         for part in (part for layer in layers[:count] for part in layer):
             part.requires_grad_(False)
-
-
-class _CappedExp(torch.autograd.Function):
-    """min(exp(x), cap), whose gradient vanishes above the cap only if it would push x further up.
-
-    A plain clamp has no gradient above its bound: a parameter that stepped over it would stay there for good.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cap: float) -> Tensor:  # noqa: ANN401
-        out = x.exp()
-        ctx.save_for_backward(out)
-        ctx.cap = cap
-        return out.clamp(max=cap)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        (out,) = ctx.saved_tensors
-        blocked = (out > ctx.cap) & (grad < 0)
-        return torch.where(blocked, torch.zeros_like(grad), grad * out.clamp(max=ctx.cap)), None

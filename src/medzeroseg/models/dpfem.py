@@ -57,7 +57,8 @@ class DPFEM(nn.Module):
 
     `ImageTextModel` adds ``scale`` times the fused features to its own patch features, and their mean to the
     image embedding [O]. ``scale``, one number a channel, starts at 0: at step 0 the pretrained model is
-    unchanged, and the module learns from the contrastive loss, without masks.
+    unchanged, and the module learns from the contrastive loss, without masks. A model with a patch tower has a second
+    one on that tower's grid, which learns from the window loss.
 
     Args:
         in_channels: C, channels of the grid.

@@ -35,7 +35,20 @@ class PatchTower(nn.Module):
         self.trunk = LocalConvNet(widths, depths, strides, kernel_size)
         self.head = nn.Conv2d(self.trunk.num_features, embedding_dim, 1)
 
+    @property
+    def num_features(self) -> int:
+        """C, the channels of `grid_features`."""
+        return self.trunk.num_features
+
+    def grid_features(self, images: Tensor) -> Tensor:
+        """What the trunk sees, before the joint space: ``(B, C, h, w)``."""
+        return self.trunk.forward_features(images)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Grid features ``(B, C, h, w)`` -> joint space ``(B, D, h, w)``."""
+        projected: Tensor = self.head(features)
+        return projected
+
     def forward(self, images: Tensor) -> Tensor:
         """Patch features of a batch."""
-        features: Tensor = self.head(self.trunk.forward_features(images))
-        return features
+        return self.project(self.grid_features(images))

@@ -48,3 +48,22 @@ class PatchTextEvidence(SaliencyMethod):
         patches = model.encode_patches(images).float()
         maps = torch.einsum("bdhw,bpd->bphw", patches, texts)
         return self.scale * maps, (self.scale * somewhere(maps.flatten(2), self.sharpness)).sigmoid()
+
+
+class DPFEMEvidence(PatchTextEvidence):
+    """Patch-text evidence of a model with DPFEM, whose refined patch features it asks.
+
+    The same computation under its own name: a table that says DPFEM must not show a model without one.
+    """
+
+    title: ClassVar[str] = "Patch-text evidence + DPFEM"
+
+    def check_model(self, model: ImageTextModel) -> None:
+        """Refuse a model without DPFEM on its patch tower.
+
+        Raises:
+            ValueError: The model has no `patch_tower`, or no DPFEM.
+        """
+        super().check_model(model)
+        if model.patch_dpfem is None:
+            raise ValueError("model has no DPFEM: build it with dpfem, or use PatchTextEvidence")
