@@ -12,7 +12,7 @@ DIRECTIONS = ("image_to_text", "text_to_image")
 
 
 def cross_modal_ranks(
-    images: Tensor, texts: Tensor, text_ids: Tensor | None = None, *, tile_size: int = 1024
+    images: Tensor, texts: Tensor, text_ids: Tensor | None = None, *, tile_size: int = 512
 ) -> tuple[Tensor, Tensor]:
     """Rank of each query's own partner in the gallery of the other modality, in both directions; 1 = retrieved first.
 
@@ -21,7 +21,8 @@ def cross_modal_ranks(
     they are taken out of the gallery of that query instead of counting as errors.
 
     The similarities are formed once for both directions, in square tiles: memory grows with N, not with N squared.
-    All tiles have one shape, padded, so that equal embeddings have equal similarities wherever they stand.
+    All tiles have one shape, padded, so that equal embeddings have equal similarities wherever they stand. Pairs are
+    taken in the order of their text, so that only tiles near the diagonal can hold a text twice.
 
     Args:
         images: (N, D) normalised embeddings.
@@ -41,31 +42,37 @@ def cross_modal_ranks(
     if not count:
         return (torch.empty(0, dtype=torch.long, device=device),) * 2
     ids = torch.arange(count, device=device) if text_ids is None else text_ids
-    _, codes, recurrences = torch.unique(ids, return_inverse=True, return_counts=True)
+    ids, order = torch.sort(ids)
     tiles = -(-count // tile_size)
     side = -(-count // tiles)
-    padding = tiles * side - count
-    rows, columns = (nn.functional.pad(x, (0, 0, 0, padding)).view(tiles, side, -1) for x in (images, texts))
-    of_tile = nn.functional.pad(codes.int(), (0, padding), value=-1).view(tiles, side)
-    own = torch.stack([(row @ column.T).diagonal() for row, column in zip(rows, columns, strict=True)])
+    padding = (0, 0, 0, tiles * side - count)
+    rows, columns = (nn.functional.pad(x[order], padding).view(tiles, side, -1) for x in (images, texts))
+    id_parts = torch.split(ids, side)
+    ends = [(int(part[0]), int(part[-1])) for part in id_parts]
     # Who is behind is counted, not who is ahead: NaN compares as false, so a broken embedding loses instead of wins.
-    behind = torch.zeros(2, tiles, side, dtype=torch.long, device=device)
-    for i, j in product(range(tiles), repeat=2):
-        similarity = rows[i] @ columns[j].T
-        similarity.masked_fill_(of_tile[i].unsqueeze(1) == of_tile[j].unsqueeze(0), torch.inf)
-        if padding and i == tiles - 1:
-            similarity[side - padding :] = torch.inf
-        if padding and j == tiles - 1:
-            similarity[:, side - padding :] = torch.inf
-        behind[0, i] += (similarity < own[i].unsqueeze(1)).count_nonzero(1)
-        behind[1, j] += (similarity < own[j].unsqueeze(0)).count_nonzero(0)
-    others = count - recurrences[codes]
-    image_to_text, text_to_image = (others + 1 - part.flatten()[:count] for part in behind)
-    return image_to_text, text_to_image
+    behind = torch.zeros(2, count, dtype=torch.long, device=device)
+    behind_rows, behind_columns = (torch.split(part, side) for part in behind)
+    own: list[Tensor] = []
+    product_of_tile = torch.empty(side, side, dtype=images.dtype, device=device)
+    is_behind = torch.empty(side, side, device=device)  # as float: comparing and adding is then several times faster
+    for i, j in sorted(product(range(tiles), repeat=2), key=lambda at: at[0] != at[1]):  # the diagonal knows all `own`
+        torch.mm(rows[i], columns[j].T, out=product_of_tile)
+        similarity = product_of_tile[: len(id_parts[i]), : len(id_parts[j])]
+        smaller = is_behind[: len(id_parts[i]), : len(id_parts[j])]
+        if i == j:
+            own.append(similarity.diagonal().clone())
+        if ends[i][0] <= ends[j][1] and ends[j][0] <= ends[i][1]:
+            similarity.masked_fill_(id_parts[i].unsqueeze(1) == id_parts[j].unsqueeze(0), torch.inf)
+        behind_rows[i].add_(torch.lt(similarity, own[i].unsqueeze(1), out=smaller).sum(1).long())
+        behind_columns[j].add_(torch.lt(similarity, own[j].unsqueeze(0), out=smaller).sum(0).long())
+    _, codes, recurrences = torch.unique_consecutive(ids, return_inverse=True, return_counts=True)
+    ranks = torch.empty_like(behind)
+    ranks[:, order] = count + 1 - recurrences[codes] - behind
+    return ranks[0], ranks[1]
 
 
 def retrieval_ranks(
-    queries: Tensor, gallery: Tensor, text_ids: Tensor | None = None, *, tile_size: int = 1024
+    queries: Tensor, gallery: Tensor, text_ids: Tensor | None = None, *, tile_size: int = 512
 ) -> Tensor:
     """One direction of `cross_modal_ranks`: query n belongs to gallery item n; (N,) int64."""
     return cross_modal_ranks(queries, gallery, text_ids, tile_size=tile_size)[0]
