@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
-from skimage.segmentation import random_walker
 from torch import Tensor
 from torch.nn import functional as F
 
 from medzeroseg.segmenters.base import PromptableSegmenter, SegmentedPrompts, SpatialPrompts, nothing
+from medzeroseg.segmenters.walking import first_reach
 
 _INSIDE, _OUTSIDE = 1, 2
 Grey = npt.NDArray[np.float32]
@@ -32,7 +32,7 @@ class RandomWalkerSegmenter(PromptableSegmenter):
     everything beyond the box, widened by `margin`; without a box the whole image is open. It refines a boundary along
     edges; it does not know what an organ is.
 
-    Source: Grady, "Random walks for image segmentation", IEEE TPAMI 2006; scikit-image's solver.
+    Source: Grady, "Random walks for image segmentation", IEEE TPAMI 2006; solved by `walking.first_reach`.
     """
 
     def __init__(self, beta: float = 300.0, margin: float = 0.1, longest_px: int = 128) -> None:
@@ -121,12 +121,7 @@ class RandomWalkerSegmenter(PromptableSegmenter):
             return _resize(reduced, (grey.shape[0], grey.shape[1]), mode="bilinear")
         if not (seeds == 0).any():
             return np.asarray(inside, dtype=np.float32)
-        if np.ptp(grey) == 0:
-            # scikit-image divides by the contrast; a checkerboard is the same for every step, as a flat image is
-            grey = (np.indices(grey.shape).sum(axis=0) % 2).astype(np.float32)
-        # The solver's default tolerance leaves probabilities beyond [0, 1].
-        walked: Grey = random_walker(grey, seeds, beta=self.beta, mode="cg_j", tol=1e-5, return_full_prob=True)[0]
-        return walked.clip(0, 1).astype(np.float32)
+        return first_reach(grey, inside, seeds == _OUTSIDE, self.beta).astype(np.float32)
 
 
 def _middle(side: slice) -> slice:
