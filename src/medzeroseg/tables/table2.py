@@ -93,6 +93,8 @@ def build_structure_table(records: Sequence[SegmentationRecord]) -> Table:
                     "method": method.method,
                     "structure": structure,
                     "cases": len(figures["dsc"]),
+                    "labels_used": method.labels_used,
+                    "reveals_ground_truth": method.reveals_ground_truth,
                     "seeds": seeds,
                 }
                 table.values.append(values | {name: _summary(figure) for name, figure in figures.items()})

@@ -1,10 +1,13 @@
-"""A table as CSV, Markdown, LaTeX and JSON, each written atomically."""
+"""A table as CSV, Markdown, LaTeX, JSON and HTML; files are written atomically."""
 
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 from rich.table import Table as RichTable
@@ -14,6 +17,14 @@ from medzeroseg.files import write_atomically
 _LATEX = str.maketrans(
     {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "λ": r"$\lambda$", "→": r"$\to$"}
 )
+
+# Heads of columns whose best value is set in bold in HTML; of the others no value is better
+_HIGHER = re.compile(r"(i→t|t→i) top-\d+|IoU|DSC(, present)?|AUC|Pointing|NSD|% of full DSC")
+_LOWER = re.compile(r"HD95")
+# Rows are compared within these of their `values`
+_GROUP = ("dataset", "gallery", "structure")
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(?![\w.])")
+_NUMERIC = re.compile(r"-|reference|mixed units|<?[-+]?\d+(\.\d+)?([%*]|\s*(±|\(|\[|/|,|;|mm\b|px\b|min\b).*)*")
 
 
 @dataclass
@@ -69,6 +80,53 @@ class Table:
             table.add_row(*(row[n] for n in shown))
         return table
 
+    def to_html(self, sources: Sequence[str] = ()) -> str:
+        """A `<figure>` of a caption, a `<table>` in a box that scrolls, and notes; all text is escaped.
+
+        The best value of a column is bold among the rows of one dataset (gallery, structure), where there are several.
+        Rows that used labels, or whose prompts tell what is to be found, are not compared.
+
+        Args:
+            sources: HTML for a last column, one for each row: where its figures come from. Empty: no such column.
+        """
+        columns = [*self.columns, *(["Source"] if sources else [])]
+        numeric = {n for n in range(len(self.columns)) if all(_NUMERIC.fullmatch(row[n]) for row in self.rows)}
+        best = self._best_cells()
+        lines = [f'<figure class="table" id="{escape(self.name)}"><figcaption>{escape(self.caption)}</figcaption>']
+        lines += ['<div class="scroll" tabindex="0"><table><thead><tr>']
+        lines += [f'<th scope="col"{_side(n in numeric)}>{escape(column)}</th>' for n, column in enumerate(columns)]
+        lines += ["</tr></thead><tbody>"]
+        starts = {n + 1 for n, (above, row) in enumerate(pairwise(self.rows)) if above[0] != row[0]}
+        for n, row in enumerate(self.rows):
+            texts = [
+                f"<strong>{escape(cell)}</strong>" if (n, m) in best else escape(cell) for m, cell in enumerate(row)
+            ]
+            cells = [f"<td{_side(m in numeric)}>{text}</td>" for m, text in enumerate(texts)]
+            cells += [f"<td>{sources[n]}</td>"] if sources else []
+            lines.append(('<tr class="start">' if n in starts else "<tr>") + "".join(cells) + "</tr>")
+        lines += ["</tbody></table></div>"]
+        notes = self.notes + (
+            ["Bold: the best of the rows of one dataset (gallery, structure) that used no labels."] if best else []
+        )
+        lines += ['<ul class="notes">', *(f"<li>{escape(note)}</li>" for note in notes), "</ul>"] if notes else []
+        return "\n".join([*lines, "</figure>"]) + "\n"
+
+    def _best_cells(self) -> set[tuple[int, int]]:
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for n, values in enumerate(self.values):
+            if not any(
+                (values.get("supervision") == "full", *map(values.get, ("labels_used", "reveals_ground_truth")))
+            ):
+                groups.setdefault(tuple(values.get(key) for key in _GROUP), []).append(n)
+        found = set()
+        for m, column in enumerate(self.columns):
+            choose = max if _HIGHER.fullmatch(column) else min if _LOWER.fullmatch(column) else None
+            for group in groups.values() if choose else ():
+                numbers = {n: float(match[0]) for n in group if (match := _NUMBER.match(self.rows[n][m]))}
+                if choose and len(numbers) > 1:
+                    found |= {(n, m) for n, number in numbers.items() if number == choose(numbers.values())}
+        return found
+
     def to_json(self) -> str:
         """Caption, notes and the numeric rows."""
         content = {"name": self.name, "caption": self.caption, "notes": self.notes, "rows": self.values}
@@ -105,3 +163,7 @@ def _bar(cells: Sequence[str]) -> str:
 
 def _latex_row(cells: Sequence[str]) -> str:
     return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+
+
+def _side(is_number: bool) -> str:
+    return ' class="number"' if is_number else ""

@@ -1,0 +1,1 @@
+"""`make paper`: every run behind the publication's tables and figures, in order, and one report over them."""

@@ -1,0 +1,114 @@
+"""The command from end to end on tiny runs: in order, skipped when done, the same figures each time."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medzeroseg.main import main
+
+SMALL: dict[str, Any] = {
+    "accelerator": "cpu",
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+}
+
+
+@pytest.fixture
+def paper(tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plan of two runs, the second of which reads the first one's checkpoint; it is named first."""
+    monkeypatch.chdir(project_root)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    parts = project_root / "experiments" / "parts"
+
+    def experiment(name: str, change: dict[str, Any]) -> str:
+        values = yaml.safe_load((parts.parent / f"{name}.yaml").read_text(encoding="utf-8"))
+        values["trainer"] = change["trainer"]
+        values["model"] = change["model"]
+        kind = "ROCO" if name == "phantom_cehnc" else "COVIDQUEx"
+        values["data"] = {"class_path": f"data_modules.Phantom{kind}DataModule", "init_args": change["data"]}
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        return str(path)
+
+    pairs = {"root": str(tmp_path / "pairs"), "train": 8, "validation": 4, "test": 6, "batch_size": 4}
+    pictures = {"root": str(tmp_path / "pictures"), "train": 3, "validation": 3, "test": 3, "image_size_px": 64}
+    workers = {"num_workers": 0, "phantom_workers": 0}
+    task = {
+        "class_path": "medzeroseg.tasks.ContrastiveTask",
+        "init_args": {
+            "model": str(parts / "small_model.yaml"),
+            "loss": {"class_path": "medzeroseg.losses.InfoNCELoss"},
+        },
+    }
+    zero_shot = str(parts / "zeroshot_phantom.yaml")
+    table = {"experiment": "${experiment}", "seed": "${seed_everything}", "label": "${label}", "dataset": "${dataset}"}
+    recorded = [{"class_path": "medzeroseg.callbacks.SegmentationTable", "init_args": table}]
+    names = [
+        experiment(
+            "phantom_covid_qu_ex_zeroshot",
+            {
+                "trainer": SMALL | {"max_epochs": 0, "callbacks": recorded},
+                "model": zero_shot,
+                "data": pictures | workers,
+            },
+        ),
+        experiment("phantom_cehnc", {"trainer": SMALL | {"max_epochs": 1}, "model": task, "data": pairs | workers}),
+    ]
+    plan = {"title": "Tiny", "statement": "A test.", "seeds": [3], "data_is_made": True, "experiments": names}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(plan), encoding="utf-8")
+    return path
+
+
+def attempts(runs: Path) -> list[tuple[str, int]]:
+    values = json.loads((runs / "paper" / "tiny" / "times.json").read_text(encoding="utf-8"))
+    return [(value["experiment"], value["exit_code"]) for value in values]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_paper_is_made_in_order_once_and_with_the_same_figures_again(
+    paper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert main(["paper", str(paper), "--runs", str(one), "--dry-run"]) == 0
+    assert "0 of 2 runs are done" in capsys.readouterr().out
+    for runs in (one, other):
+        assert main(["paper", str(paper), "--runs", str(runs), "--jobs", "2"]) == 0, capsys.readouterr()
+        assert attempts(runs) == [("phantom_cehnc", 0), ("phantom_covid_qu_ex_zeroshot", 0)]
+        report = (runs / "paper" / "tiny" / "report.html").read_text(encoding="utf-8")
+        assert "2 of 2 runs are finished." in report
+        assert 'id="table1"' in report
+        assert 'id="table2"' in report
+    first, second = (json.loads((runs / "paper/tiny/index.json").read_text()) for runs in (one, other))
+    assert len(first) == 2
+    assert first == second  # hashes of the scores by case, and of the configurations
+
+    assert main(["paper", str(paper), "--runs", str(one), "--jobs", "2"]) == 0
+    assert len(attempts(one)) == 2  # all was done
+
+    base = tmp_path / "phantom_cehnc.yaml"
+    good = base.read_text(encoding="utf-8")
+    base.write_text(good.replace("train: 8", "train: 8\n    no_such_option: 1"), encoding="utf-8")
+    assert main(["paper", str(paper), "--runs", str(one)]) == 2  # a fault is found before anything starts
+    assert len(attempts(one)) == 2
+    base.write_text(good.replace("train: 8", "train: 7"), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["paper", str(paper), "--runs", str(one), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "0 of 2 runs are done" in shown
+    assert main(["paper", str(paper), "--runs", str(one), "--report-only"]) == 1
+    assert len(attempts(one)) == 2
+
+
+def test_two_papers_do_not_work_on_the_same_runs(tmp_path: Path) -> None:
+    from medzeroseg.errors import ConfigurationError
+    from medzeroseg.paper.command import _alone
+
+    with _alone(tmp_path / ".lock"), pytest.raises(ConfigurationError, match="Another"), _alone(tmp_path / ".lock"):
+        pass
+    with _alone(tmp_path / ".lock"):
+        pass
