@@ -20,7 +20,7 @@ RUNS    ?= runs
 DATASET ?=
 ROOT    ?=
 
-.PHONY: help setup train tables dashboard phantom data-check test test-slow check format bench lock clean
+.PHONY: help setup train tables dashboard phantom data-check test test-slow check format bench lock docs docs-serve notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -77,6 +77,15 @@ bench: $(READY)  ## run a benchmark: make bench BENCH=losses (or data, segment, 
 lock: $(READY)  ## compile requirements.lock again from requirements*.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" requirements-dev.txt -o requirements.lock
 
+docs: $(READY)  ## build the documentation into site/, warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+
+docs-serve: $(READY)  ## show the documentation, and again after each change
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
+
+notebooks: $(READY)  ## run the notebooks: make notebooks [ARGS='3_segment']; the results are in runs/notebooks/
+	@$(BIN)/python -m notebooks.execute $(ARGS)
+
 clean:  ## remove caches and build leftovers (not runs/, not data/)
-	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	@rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
