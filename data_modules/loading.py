@@ -1,16 +1,20 @@
-"""Shuffling and loading that depend on the seed and the epoch alone."""
+"""Shuffling and loading that depend on the seed, the epoch and the position in it alone."""
 
+import itertools
+import os
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, get_worker_info
 
 from data_modules.seeding import stable_hash
+
+_WORKERS = 256  # more than a machine has cores for
 
 Item_co = TypeVar("Item_co", covariant=True)
 
@@ -28,6 +32,9 @@ class EpochDataset(Dataset[Item_co]):
         self._epoch = torch.zeros((), dtype=torch.int64)
         # In shared memory, so that workers which live on (`persistent_workers`) see it change.
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        # Of each worker, its pid and the item that it is reading: what is known of it if it dies.
+        self._reading = torch.full((_WORKERS, 2), -1, dtype=torch.int64)
+        self._reading.share_memory_()  # type: ignore[no-untyped-call]
 
     @property
     def epoch(self) -> int:
@@ -42,33 +49,65 @@ class EpochDataset(Dataset[Item_co]):
     def __len__(self) -> int:
         """Count the items."""
 
+    @abstractmethod
+    def name_of(self, index: int) -> str:
+        """Name an item for a person: its case, and its file if that is known."""
 
-class EpochRandomSampler(RandomSampler):
-    """Shuffles by (seed, epoch) alone, so that a resumed run sees the order that the unbroken one saw.
+    def __getitems__(self, indices: Sequence[int]) -> list[Item_co]:
+        """Read the items of a batch; torch prefers this to reading them one by one.
 
-    Lightning calls `set_epoch` before each epoch. Under DDP it puts a `DistributedSampler` in this one's
-    place, which it does with shuffling because this is a `RandomSampler`.
+        In a worker process, what is being read is noted for `reading`.
+        """
+        worker = get_worker_info()
+        if worker is None:
+            return [self[index] for index in indices]
+        note = self._reading[worker.id % _WORKERS]
+        note[0] = os.getpid()
+        items = []
+        for index in indices:
+            note[1] = index
+            items.append(self[index])
+        note[1] = -1
+        return items
+
+    def reading(self, pid: int) -> str | None:
+        """What a worker process is reading, or was when it died; None if it is none of this dataset's, or idle."""
+        for worker, index in self._reading.tolist():
+            if worker == pid and index >= 0:
+                return self.name_of(index)
+        return None
+
+
+class EpochRandomSampler(DistributedSampler[Any]):
+    """Shuffles by (seed, epoch) alone and deals the order out to the ranks, from any position on.
+
+    A resumed run sees the order that the unbroken one saw. The rows that the ranks hold at a time are the same
+    whatever their number: two ranks with batches of 4 see together what one with batches of 8 sees. Lightning calls
+    `set_epoch` before each epoch, and leaves a `DistributedSampler` in its place.
     """
 
-    def __init__(self, dataset: EpochDataset[Any], seed: int) -> None:
+    def __init__(
+        self, dataset: EpochDataset[Any], seed: int, rank: int = 0, ranks: int = 1, drop_last: bool = False
+    ) -> None:
         """Shuffle a dataset.
 
         Args:
             dataset: What to shuffle.
             seed: Chooses the orders of all epochs.
+            rank: This process, 0..ranks-1.
+            ranks: How many processes share the work.
+            drop_last: Leave out the rows that not all ranks would get one of; else the first rows fill them up.
         """
-        super().__init__(dataset)
-        self.seed = seed
-        self.epoch = 0
+        super().__init__(dataset, num_replicas=ranks, rank=rank, seed=seed, drop_last=drop_last)
+        self.first = 0
+        """Rows of this rank that the next pass leaves out at its beginning."""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        """Give each position once, in the epoch's order."""
+    def __iter__(self) -> Iterator[int]:  # type: ignore[override]  # torch's stubs say items, it gives positions
+        """Give the rank's rows in the epoch's order."""
         generator = torch.Generator().manual_seed(stable_hash(f"{self.seed}/{self.epoch}"))
-        yield from torch.randperm(self.num_samples, generator=generator).tolist()
+        order = torch.randperm(len(self.dataset), generator=generator).tolist()  # type: ignore[arg-type]  # it has one
+        filled = itertools.islice(itertools.cycle(order), self.total_size)
+        yield from itertools.islice(filled, self.rank + self.first * self.num_replicas, None, self.num_replicas)
 
 
 class CaseSampler(DistributedSampler[Item_co]):
@@ -100,19 +139,40 @@ class CaseSampler(DistributedSampler[Item_co]):
 
 
 class EpochDataLoader(DataLoader[Item_co]):
-    """A training loader that tells its dataset the sampler's epoch, which seeds the augmentation.
+    """A training loader that tells its dataset the sampler's epoch, and goes on in the middle of one.
 
     An epoch starts with its first batch, not with `iter`: when a run is resumed, Lightning calls `iter`
     before it announces the epoch to the sampler (`set_epoch`), and workers would begin to read in another
     epoch's order.
+
+    `state_dict` and `load_state_dict` are Lightning's protocol: the position goes into checkpoints, and the rows before
+    it are not read again. It is the same on all ranks.
     """
 
     dataset: EpochDataset[Item_co]
+    sampler: EpochRandomSampler
+    _given = 0
+    _resume_at = (-1, 0)
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches were given."""
+        return {"epoch": self.sampler.epoch, "batches": self._given}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Let that epoch, once it is started, begin after those batches."""
+        self._resume_at = state["epoch"], state["batches"]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator can wait
         """Give the batches of an epoch; sampler and workers are told before the first item is read."""
-        self.dataset.set_epoch(getattr(self.sampler, "epoch", 0))
-        yield from super().__iter__()
+        epoch, batches = self._resume_at
+        # An epoch that was finished, if only because Lightning limits its batches, is followed by another one.
+        self._given = batches if epoch == self.sampler.epoch else 0
+        self._resume_at = (-1, 0)
+        self.sampler.first = self._given * cast(int, self.batch_size)
+        self.dataset.set_epoch(self.sampler.epoch)
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
 
 
 def stack_images(images: Sequence[tuple[str, Tensor]]) -> Tensor:

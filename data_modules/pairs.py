@@ -126,6 +126,11 @@ class ImageTextDataset(EpochDataset[ImageTextItem]):
         """Count the pairs."""
         return len(self.records)
 
+    def name_of(self, index: int) -> str:
+        """Give the pair's case id and, where it is one file, its path."""
+        record = self.records[index]
+        return f"case {record.case_id}" + (f" ({path})" if (path := getattr(record.source, "path", None)) else "")
+
     def __getitem__(self, index: int) -> ImageTextItem:
         """Read one pair.
 

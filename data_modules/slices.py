@@ -192,6 +192,10 @@ class SliceDataset(EpochDataset[SliceItem]):
         """Count the slices."""
         return len(self.case_of_row)
 
+    def name_of(self, index: int) -> str:
+        """Give the case id and the slice."""
+        return f"case {self.cases[self.case_of_row[index]].case_id}, slice {self.slice_of_row[index]}"
+
     def __getitem__(self, index: int) -> SliceItem:
         """Read one slice.
 

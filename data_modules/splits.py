@@ -171,14 +171,14 @@ class SplitDataModule(LightningDataModule, ABC, Generic[DatasetT]):
             InputError: The split has too few rows for one batch.
         """
         dataset = self.datasets["train"]
-        ranks = self.trainer.world_size if self.trainer is not None else 1
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         if self.drop_last and len(dataset) < self.batch_size * ranks:
             raise InputError(
                 f"{self.title}: the train split has {len(dataset)} {self.row}s, fewer than one batch of "
                 f"{self.batch_size} on each of {ranks} process(es); set batch_size to "
                 f"{max(1, len(dataset) // ranks)} or less"
             )
-        sampler = EpochRandomSampler(dataset, self.seed)
+        sampler = EpochRandomSampler(dataset, self.seed, rank, ranks, self.drop_last)
         return EpochDataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -198,6 +198,11 @@ class SplitDataModule(LightningDataModule, ABC, Generic[DatasetT]):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Make batches of the test split in the dataset's order."""
         return self._eval_dataloader(*self.parts_of_stage["predict"])
+
+    def reading(self, pid: int) -> str | None:
+        """What one of the loaders' worker processes is reading, or was when it died; None if nobody knows."""
+        found = (dataset.reading(pid) for dataset in self.datasets.values())
+        return next((what for what in found if what is not None), None)
 
     def describe(self) -> str:
         """Summarise the splits that are set up, and what was left out and why."""

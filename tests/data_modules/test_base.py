@@ -3,14 +3,13 @@ import pickle
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.data import _is_dataloader_shuffled, _update_dataloader
 from PIL import Image
 from torch.utils.data import DistributedSampler
 
@@ -343,22 +342,65 @@ def test_a_resumed_run_sees_what_the_unbroken_run_sees(tmp_path: Path, workers: 
     assert resumed.seen == whole.seen[2:]
 
 
-def test_lightning_can_shard_the_training_loader():
-    """Under DDP Lightning rebuilds the loader with its own sampler: class and shuffling must survive."""
+def test_lightning_leaves_the_training_loader_in_place():
+    """Lightning replaces samplers under DDP that are not `DistributedSampler`s, and forgets the position."""
     dm = FakeDataModule(SIZES)
-    dm.attach_model(noisy, noisy, None)
     dm.setup("fit")
-    loader = dm.train_dataloader()
-    assert _is_dataloader_shuffled(loader)
-    assert not _is_dataloader_shuffled(dm.val_dataloader())
-    sampler = DistributedSampler(dm.datasets["train"], num_replicas=2, rank=1, seed=0)
-    sharded = _update_dataloader(loader, sampler)
-    assert type(sharded) is EpochDataLoader
-    batches = iter(sharded)  # Lightning does this before it tells the epoch
-    sampler.set_epoch(2)
-    got = {c: i for b in batches for c, i in zip(b["case_id"], b["image"], strict=True)}
-    whole = images_by_case(dm, 2)
-    shared = got.keys() & whole.keys()
-    assert len(got) == 4
-    assert shared
-    assert all(torch.equal(got[case], whole[case]) for case in shared)
+    assert isinstance(dm.train_dataloader().sampler, DistributedSampler)
+    assert not isinstance(dm.val_dataloader().sampler, DistributedSampler)
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_ranks_share_the_order_that_one_process_sees(drop_last: bool):
+    dataset = ImageTextDataset(make_records(11), SquareResize(2))
+    whole = list(EpochRandomSampler(dataset, 7))
+    ranks = [list(EpochRandomSampler(dataset, 7, rank, 2, drop_last)) for rank in range(2)]
+    dealt = [row for pair in zip(*ranks, strict=True) for row in pair]
+    assert dealt == (whole[:10] if drop_last else [*whole, whole[0]])
+    assert [len(EpochRandomSampler(dataset, 7, rank, 2, drop_last)) for rank in range(2)] == [len(r) for r in ranks]
+
+
+def test_few_rows_fill_up_many_ranks():
+    dataset = ImageTextDataset(make_records(2), SquareResize(2))
+    dealt = [list(EpochRandomSampler(dataset, 0, rank, 5)) for rank in range(5)]
+    assert [len(rows) for rows in dealt] == [1] * 5
+    assert {row for rows in dealt for row in rows} == {0, 1}
+
+
+class Read(Plain):
+    """Notes which pictures were read."""
+
+    seen: ClassVar[list[int]] = []
+
+    def read(self) -> Image.Image:
+        self.seen.append(self.level)
+        return super().read()
+
+
+@pytest.mark.parametrize("rank", [None, 1])
+def test_a_loader_goes_on_after_the_batches_that_were_given_without_reading_them(rank: int | None):
+    records = [ImageTextRecord(f"case{i}", "text", Read(i)) for i in range(24)]
+    dataset = ImageTextDataset(records, SquareResize(2))
+
+    def loader(epoch: int) -> EpochDataLoader[Any]:
+        sampler = EpochRandomSampler(dataset, 3, rank or 0, 1 if rank is None else 2)
+        made = EpochDataLoader(dataset, batch_size=4, sampler=sampler, collate_fn=ImageTextCollate(None))
+        sampler.set_epoch(epoch)
+        return made
+
+    whole = loader(5)
+    batches = iter(whole)
+    expected = [next(batches)["case_id"] for _ in range(2)]
+    state = whole.state_dict()
+    assert state == {"epoch": 5, "batches": 2}
+    expected = [batch["case_id"] for batch in batches]
+    Read.seen.clear()
+    resumed = loader(5)
+    resumed.load_state_dict(state)
+    assert [batch["case_id"] for batch in resumed] == expected
+    assert len(Read.seen) == 4 * len(expected)  # what was given before is not even read
+    assert resumed.state_dict() == whole.state_dict()
+    assert len([*resumed]) == len(whole)  # the next pass is a whole one
+    other = loader(6)  # the checkpoint was that of a finished epoch
+    other.load_state_dict(state)
+    assert len([*other]) == len(other)
