@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medzeroseg.callbacks import TextSensitivity
-from medzeroseg.callbacks.text_sensitivity import build_table
+from medzeroseg.callbacks.text_sensitivity import build_table, foreign_structures
 from medzeroseg.prompts import PromptLibrary
+from medzeroseg.saliency import PatchTextEvidence
 
 WORDS = ("liver", "spleen", "bicycle")
 
@@ -32,16 +33,34 @@ class Toy(nn.Module):
         return images.mean(dim=(2, 3))
 
 
-def report(*, deaf: bool) -> dict[str, Any]:
+class Methods(dict[str, Any]):
+    """A table of methods that share nothing."""
+
+    def shared_saliency(self) -> dict[str, list[str]]:
+        return {name: [name] for name in self}
+
+
+class Evidence(PatchTextEvidence):
+    """Finds the first prompt everywhere, and nothing else, whatever the cosine says."""
+
+    def __call__(self, model: Any, images: Tensor, text_embeddings: Tensor, *, keys: Any) -> Any:
+        scores = torch.zeros(len(images), len(text_embeddings))
+        scores[:, 0] = 0.9
+        return SimpleNamespace(scores=scores)
+
+
+def report(*, deaf: bool, saliency: Any = None) -> dict[str, Any]:
     model = Toy(deaf=deaf)
-    library = PromptLibrary({"any": ["{}", "a picture of {}"]})
+    library = PromptLibrary(
+        {"any": ["{}", "a picture of {}"]}, neighbours={"CT": ["Liver"], "MR": ["bicycle", "liver"]}
+    )
     texts = model.encode_text(model.tokenizer(["liver", "spleen"]))
     task = SimpleNamespace(
         model=model,
         library=library,
         device=torch.device("cpu"),
         structures={"liver": (1,), "spleen": (2,)},
-        methods=SimpleNamespace(shared_saliency=lambda: {"cam": ["cam"]}),
+        methods=Methods(cam=SimpleNamespace(saliency=saliency)),
         text_embeddings=texts,
         trainer=SimpleNamespace(datamodule=SimpleNamespace(modality="CT")),
     )
@@ -55,7 +74,7 @@ def report(*, deaf: bool) -> dict[str, Any]:
     maps = torch.einsum("bchw,pc->bphw", images, texts)
     callback.on_maps(task, {"image": images, "native_mask": masks}, {"cam": maps})
     figures = callback.metric.compute()
-    table = build_table({"cam": "CAM"}, figures, ["bicycle"])
+    table = build_table({"cam": "CAM"}, figures, ["bicycle"], "cosine")
     return dict(table.values[0]) | {"notes": " ".join(table.notes)}
 
 
@@ -63,9 +82,28 @@ def test_a_model_that_reads_its_text_is_told_from_one_that_does_not() -> None:
     reading, deaf = report(deaf=False), report(deaf=True)
     assert reading["correlation"] == pytest.approx(-1)
     assert deaf["correlation"] == pytest.approx(1)
-    assert (reading["above_nonsense"], reading["pairs"]) == (1, 3)
-    assert deaf["above_nonsense"] == 0
-    assert "100.0 % of 3 pairs" in reading["notes"]
+    for contest in ("nonsense", "foreign"):  # the other modality's only structure is the bicycle here
+        assert (reading[f"above_{contest}"], reading[f"pairs_{contest}"]) == (1, 3)
+        assert deaf[f"above_{contest}"] == 0
+    assert (reading["above_absent"], reading["pairs_absent"]) == (1, 1)  # the second slice lacks the spleen
+    assert deaf["above_absent"] == 0
+    assert "above a nonsense prompt in 100.0 % of 3 pairs" in reading["notes"]
+
+
+def test_a_method_that_gives_probabilities_is_asked_for_them() -> None:
+    found = report(deaf=True, saliency=Evidence())
+    # the liver, on both slices, is above; the spleen, on one, ties at 0
+    assert found["above_nonsense"] == pytest.approx(2 / 3)
+    assert found["own_score_nonsense"] == pytest.approx(0.6)
+    assert found["nonsense_score"] == 0
+
+
+def test_foreign_structures_are_those_of_other_modalities_alone() -> None:
+    neighbours = {"any": ["heart"], "CT": ["liver"], "X-ray": ["Lungs", "heart", "liver"], "MR": ["scar", "lungs"]}
+    library = PromptLibrary({"any": ["{}"]}, neighbours=neighbours)
+    assert foreign_structures(library, "CT", ["spleen"]) == ["lungs", "scar"]
+    assert foreign_structures(library, "CT", ["lungs"]) == ["scar"]
+    assert foreign_structures(library, "ultrasound", []) == ["liver", "lungs", "scar"]
 
 
 def test_nonsense_must_be_given() -> None:

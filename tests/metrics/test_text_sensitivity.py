@@ -47,9 +47,18 @@ def test_only_structures_that_are_there_contest_with_nonsense() -> None:
     metric = TextSensitivityMetric(1)
     scores = torch.tensor([[0.9, 0.1], [0.3, 0.8]])
     present = torch.tensor([[True, False], [True, True]])
-    metric.add_scores(scores, present, torch.tensor([[0.5, 0.95], [0.5, 0.2]]))
+    metric.add_scores(scores, present, torch.tensor([[0.5, 0.95], [0.5, 0.2]]), torch.tensor([[0.9], [0.1]]))
     found = metric.compute()
-    # 0.9 beats 0.5, 0.3 beats 0.2, 0.8 beats both
-    assert (float(found["above_nonsense"]), float(found["pairs"])) == (pytest.approx(4 / 6), 6)
-    assert float(found["score"]) == pytest.approx((0.9 + 0.3 + 0.8) / 3)
-    assert float(found["nonsense_score"]) == pytest.approx((1.45 + 0.7 + 0.7) / 6)
+    # nonsense: 0.9 beats 0.5, 0.3 beats 0.2, 0.8 beats both; foreign: 0.9 ties with 0.9, the others beat 0.1
+    assert found["above"].tolist() == pytest.approx([4 / 6, 2 / 3, 1])
+    # the first image lacks one structure, with which the other contests; the second lacks none
+    assert found["pairs"].tolist() == [6, 3, 1]
+    assert found["score"].tolist() == pytest.approx([(0.9 + 0.3 + 0.8) / 3, (0.9 + 0.3 + 0.8) / 3, 0.9])
+    assert found["other_score"].tolist() == pytest.approx([(1.45 + 0.7 + 0.7) / 6, 1.1 / 3, 0.1])
+
+
+def test_nothing_to_contest_with_is_nan_not_a_win() -> None:
+    metric = TextSensitivityMetric(1)
+    none = torch.zeros(1, 0)
+    metric.add_scores(torch.tensor([[0.9]]), torch.tensor([[True]]), torch.tensor([[0.1]]), none)
+    assert metric.compute()["above"].isnan().tolist() == [False, True, True]

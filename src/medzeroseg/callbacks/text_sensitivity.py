@@ -1,5 +1,6 @@
 """Reports, for every zero-shot run, whether its maps and scores answer the text."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from medzeroseg.callbacks.zero_shot_observer import ZeroShotObserver
-from medzeroseg.metrics.text_sensitivity import TextSensitivityMetric
-from medzeroseg.prompts import embed_prompts
+from medzeroseg.metrics.text_sensitivity import OTHERS, TextSensitivityMetric
+from medzeroseg.prompts import ANY_MODALITY, PromptLibrary, embed_prompts
+from medzeroseg.saliency import PatchTextEvidence
 from medzeroseg.tables.writer import Table, write_table
 
 NONSENSE = ("purple bicycle", "wooden chair", "railway station")
@@ -23,7 +25,12 @@ class TextSensitivity(ZeroShotObserver):
     `test/<method>/prompt_correlation`, one for each saliency, under the first method that has it: mean correlation,
     over slices, between the raw maps of the structures' prompts (with one structure alone: also of the prompts for
     comparison). `test/above_nonsense`: how often, in percent, an image's score for a structure that it shows exceeds
-    its score for a nonsense prompt in the same templates.
+    its score for a nonsense prompt in the same templates. `test/above_foreign`: the same, for structures that the file
+    of prompts names for other modalities and not for this one; some of them may be in a picture all the same.
+    `test/above_absent`: for structures asked for that this slice lacks.
+
+    The score is the method's own where a method has one: the probability that some place shows what the text names
+    (`PatchTextEvidence`). Else it is the cosine of image and text, which no training asks to be low for nonsense.
     References only tell which structures a slice shows; nothing is chosen by them.
 
     Args:
@@ -40,12 +47,17 @@ class TextSensitivity(ZeroShotObserver):
         self.metric = TextSensitivityMetric(0)
         self.figures: dict[str, Tensor] = {}
         self._embeddings = torch.empty(0)
+        self._evidence: PatchTextEvidence | None = None
 
     def on_zero_shot_start(self, task: Any) -> None:  # noqa: ANN401
-        """Embed the nonsense, in the sentences that the structures get."""
+        """Embed the nonsense and the foreign structures, in the sentences that the structures get."""
         modality = task.trainer.datamodule.modality
-        self._embeddings = embed_prompts(task.model, [task.library.prompt(words, modality) for words in self.nonsense])
-        self.metric = TextSensitivityMetric(len(task.methods.shared_saliency())).to(task.device)
+        others = [*self.nonsense, *foreign_structures(task.library, modality, list(task.structures))]
+        self._embeddings = embed_prompts(task.model, [task.library.prompt(words, modality) for words in others])
+        shared = task.methods.shared_saliency()
+        of_methods = (task.methods[name].saliency for name in shared)
+        self._evidence = next((one for one in of_methods if isinstance(one, PatchTextEvidence)), None)
+        self.metric = TextSensitivityMetric(len(shared)).to(task.device)
 
     def on_maps(self, task: Any, batch: Mapping[str, Any], maps: Mapping[str, Tensor]) -> None:  # noqa: ANN401
         """Add a batch."""
@@ -54,10 +66,14 @@ class TextSensitivity(ZeroShotObserver):
             compared = found[:, :asked] if asked > 1 else found
             if compared.shape[1] > 1:
                 self.metric.update(n, compared)
-        images = task.model.encode_image(batch["image"])
-        scores = images @ task.text_embeddings[:asked].T
+        images, texts = batch["image"], torch.cat([task.text_embeddings[:asked], self._embeddings])
+        if self._evidence is None:
+            scores = task.model.encode_image(images) @ texts.T
+        else:
+            scores = self._evidence(task.model, images, texts, keys=[str(n) for n in range(len(images))]).scores
         present = torch.stack([shown(mask, task.structures) for mask in batch["native_mask"]]).to(scores.device)
-        self.metric.add_scores(scores, present, images @ self._embeddings.T)
+        own, nonsense, foreign = scores.tensor_split((asked, asked + len(self.nonsense)), dim=1)
+        self.metric.add_scores(own, present, nonsense, foreign)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather over the ranks and log."""
@@ -67,8 +83,9 @@ class TextSensitivity(ZeroShotObserver):
         logged = {
             f"test/{name}/prompt_correlation": float(value) for name, value in of_method if not torch.isnan(value)
         }
-        if self.figures["pairs"] > 0:
-            logged["test/above_nonsense"] = 100 * float(self.figures["above_nonsense"])
+        for name, share in zip(OTHERS, self.figures["above"].tolist(), strict=True):
+            if not math.isnan(share):
+                logged[f"test/above_{name}"] = 100 * share
         # Every rank holds the same synchronised values: no second reduction.
         pl_module.log_dict(logged, rank_zero_only=False)
 
@@ -77,7 +94,8 @@ class TextSensitivity(ZeroShotObserver):
         """Write the table."""
         task: Any = pl_module
         titles = {name: task.methods[name].saliency.title for name in task.methods.shared_saliency()}
-        table = build_table(titles, self.figures, self.nonsense)
+        score = "cosine of image and text" if self._evidence is None else "probability that some place shows it"
+        table = build_table(titles, self.figures, self.nonsense, score)
         write_table(table, Path(trainer.default_root_dir))
 
 
@@ -94,19 +112,47 @@ def shown(mask: Tensor, structures: Mapping[str, Sequence[int]]) -> Tensor:
     return torch.stack([torch.isin(mask, torch.tensor(parts).to(mask)).any() for parts in structures.values()])
 
 
-def build_table(titles: Mapping[str, str], figures: Mapping[str, Tensor], nonsense: Sequence[str]) -> Table:
+def foreign_structures(library: PromptLibrary, modality: str, asked: Sequence[str]) -> list[str]:
+    """What the file of prompts names for other modalities, and neither for this one, nor for any, nor the data set.
+
+    Args:
+        library: Its `neighbours` say what lies in pictures of each modality.
+        modality: That of the images.
+        asked: The structures asked for.
+    """
+    anywhere = library.neighbours.get(ANY_MODALITY, ())
+    own = {name.casefold() for name in (*asked, *library.compared(asked, modality), *anywhere)}
+    others = [names for other, names in library.neighbours.items() if other not in (modality, ANY_MODALITY)]
+    found = {name.casefold(): name for names in others for name in names}
+    return [name for key, name in found.items() if key not in own]
+
+
+def build_table(titles: Mapping[str, str], figures: Mapping[str, Tensor], nonsense: Sequence[str], score: str) -> Table:
     """Lay out the figures.
 
     Args:
         titles: Key of each method to its title, in the metric's order.
         figures: As `TextSensitivityMetric.compute` returns them.
         nonsense: The nonsense prompts.
+        score: What the scores are.
 
     Returns:
         A row for each method.
     """
-    of_model = {name: float(figures[name]) for name in ("above_nonsense", "pairs", "score", "nonsense_score")}
-    scored = of_model["pairs"] > 0
+    of_model: dict[str, float | None] = {}
+    contests = []
+    titles_of_others = ("a nonsense prompt", "a structure of another modality", "a structure that it lacks")
+    for n, (name, title) in enumerate(zip(OTHERS, titles_of_others, strict=True)):
+        above, pairs, own, other = (float(figures[key][n]) for key in ("above", "pairs", "score", "other_score"))
+        scored = pairs > 0
+        of_model[f"pairs_{name}"] = pairs
+        for key, value in ((f"above_{name}", above), (f"own_score_{name}", own), (f"{name}_score", other)):
+            of_model[key] = value if scored else None
+        contests.append(
+            f"above {title} in {100 * above:.1f} % of {pairs:.0f} pairs (mean {own:.3f} against {other:.3f})"
+            if scored
+            else f"above {title}: no pairs"
+        )
     table = Table(
         name="text_sensitivity",
         caption="Do maps and scores answer the text?",
@@ -115,11 +161,7 @@ def build_table(titles: Mapping[str, str], figures: Mapping[str, Tensor], nonsen
         notes=[
             "Correlation between prompts: Pearson's, between the raw maps of different structures on the same slice, "
             "mean over slices. 1: the map ignores the text.",
-            f"Scores of image and text: a structure that the slice shows is above a nonsense prompt in "
-            f"{100 * of_model['above_nonsense']:.1f} % of {of_model['pairs']:.0f} pairs; mean cosine "
-            f"{of_model['score']:.3f} against {of_model['nonsense_score']:.3f}."
-            if scored
-            else "No slice shows a structure: scores were not compared.",
+            f"Scores ({score}): a structure that the slice shows is {'; '.join(contests)}.",
             f"Nonsense prompts, in the same templates: {', '.join(nonsense)}.",
         ],
     )
@@ -128,5 +170,5 @@ def build_table(titles: Mapping[str, str], figures: Mapping[str, Tensor], nonsen
     for (name, title), (correlation, slices) in zip(titles.items(), of_method, strict=True):
         table.rows.append([title, f"{correlation:.3f}" if slices else "-", f"{slices:.0f}"])
         values = {"method": name, "correlation": correlation if slices else None, "slices": int(slices)}
-        table.values.append(values | {key: value if scored else None for key, value in of_model.items()})
+        table.values.append(values | of_model)
     return table

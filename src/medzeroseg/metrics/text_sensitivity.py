@@ -1,8 +1,12 @@
-"""Whether maps and scores answer the text: correlation between prompts, and scores against nonsense."""
+"""Whether maps and scores answer the text: correlation between prompts, and scores against those of other prompts."""
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+OTHERS = ("nonsense", "foreign", "absent")
+"""What a structure that is shown contests with: words that no image shows, structures of other modalities, and
+structures asked for that the same image lacks."""
 
 
 def prompt_correlation(maps: Tensor) -> Tensor:
@@ -48,14 +52,14 @@ class TextSensitivityMetric(Metric):
     above: Tensor
     pairs: Tensor
     own: Tensor
-    nonsense: Tensor
+    other: Tensor
 
     def __init__(self, methods: int) -> None:
         super().__init__()
         for name in ("correlation", "slices"):
             self.add_state(name, torch.zeros(methods, dtype=torch.float64), dist_reduce_fx="sum")
-        for name in ("above", "pairs", "own", "nonsense"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("above", "pairs", "own", "other"):
+            self.add_state(name, torch.zeros(len(OTHERS), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, method: int, maps: Tensor) -> None:
         """Add a method's maps of a batch.
@@ -68,33 +72,40 @@ class TextSensitivityMetric(Metric):
         self.correlation[method] += correlation.nansum()
         self.slices[method] += correlation.isfinite().sum()
 
-    def add_scores(self, scores: Tensor, present: Tensor, nonsense: Tensor) -> None:
-        """Add the image-text scores of a batch.
+    def add_scores(self, scores: Tensor, present: Tensor, nonsense: Tensor, foreign: Tensor) -> None:
+        """Add the scores of a batch; higher: the image rather answers the prompt.
+
+        Each structure that an image shows contests with every prompt of `OTHERS` that this image does not show; a tie
+        is no win.
 
         Args:
-            scores: (B, P) cosine of each image with each structure's prompt.
-            present: (B, P) bool, whether the image shows the structure; the others are not counted.
-            nonsense: (B, N) cosine with prompts of what no image shows.
+            scores: (B, P), of each image and each structure's prompt.
+            present: (B, P) bool, whether the image shows the structure.
+            nonsense: (B, N), of prompts of what no image shows.
+            foreign: (B, F), of prompts of structures of other modalities; F may be 0.
         """
-        own = scores.double()[present]
-        other = nonsense.double()[present.nonzero()[:, 0]]
-        self.above += (own[:, None] > other).sum()
-        self.pairs += other.numel()
-        self.own += other.shape[1] * own.sum()
-        self.nonsense += other.sum()
+        images, structures = present.nonzero().unbind(dim=1)
+        own = scores.double()[images, structures]
+        for n, (others, absent) in enumerate(((nonsense, None), (foreign, None), (scores, ~present))):
+            other = others.double()[images]
+            counted = torch.ones_like(other, dtype=torch.bool) if absent is None else absent[images]
+            self.above[n] += ((own[:, None] > other) & counted).sum()
+            self.pairs[n] += counted.sum()
+            self.own[n] += (own[:, None] * counted).sum()
+            self.other[n] += (other * counted).sum()
 
     def compute(self) -> dict[str, Tensor]:
         """The means; NaN where nothing was counted.
 
         Returns:
-            `correlation` and `slices` (M,); `above_nonsense`, the share of pairs of a structure shown and a nonsense
-            prompt in which the structure has the higher score; `pairs`; `score` and `nonsense_score`, mean cosines.
+            `correlation` and `slices` (M,); in the order of `OTHERS`, (3,) each: `above`, the share of pairs in which
+            the structure that is shown has the higher score; `pairs`; `score` and `other_score`, mean scores of both.
         """
         return {
             "correlation": self.correlation / self.slices,  # 0 / 0 is the NaN that is promised
             "slices": self.slices,
-            "above_nonsense": self.above / self.pairs,
+            "above": self.above / self.pairs,
             "pairs": self.pairs,
             "score": self.own / self.pairs,
-            "nonsense_score": self.nonsense / self.pairs,
+            "other_score": self.other / self.pairs,
         }

@@ -1,6 +1,6 @@
 """How well maps find named structures: a row for each experiment, and one for each structure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from statistics import fmean, stdev
 
@@ -44,9 +44,9 @@ def build_localisation_table(records: Sequence[LocalisationRecord]) -> Table:
         for split in SPLITS:
             of_split = [[one for one in run.structures if one.split == split] for run in runs]
             for name in _FIGURES:
-                means = [_mean(found, lambda one, name=name: getattr(one, name)) for found in of_split if found]  # type: ignore[misc]
+                means = [_mean(found, name) for found in of_split if found]
                 values[f"{split}_{name}"] = means
-                by_chance = _mean(of_split[0], lambda one: one.area) if means and name == "pointing" else None
+                by_chance = _mean(of_split[0], "area") if means and name == "pointing" else None
                 cells.append(_spread(means) + ("" if by_chance is None else f" ({by_chance:.2f})"))
         count = len({(one.kind, one.structure) for one in first.structures})
         revisions = sorted({run.git_revision for run in runs})
@@ -105,8 +105,8 @@ def _by_configuration(records: Sequence[LocalisationRecord]) -> Iterator[list[Lo
         yield list(group)
 
 
-def _mean(found: Sequence[StructureLocalisation], figure: Callable[[StructureLocalisation], float]) -> float:
-    return fmean(figure(one) for one in found)
+def _mean(found: Sequence[StructureLocalisation], figure: str) -> float:
+    return fmean(getattr(one, figure) for one in found)
 
 
 def _spread(values: Sequence[float]) -> str:

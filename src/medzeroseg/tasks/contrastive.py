@@ -14,7 +14,7 @@ from medzeroseg.models import ImageTextModel
 from medzeroseg.prompts import DEFAULT_PROMPTS, PromptLibrary
 from medzeroseg.schedules import LRSchedule
 from medzeroseg.tasks.base import BaseTask
-from medzeroseg.tasks.window_names import name_targets, word_names
+from medzeroseg.tasks.window_names import name_targets, unasked_names, unasked_targets, word_names
 
 Batch = dict[str, Any]
 
@@ -41,10 +41,13 @@ class ContrastiveTask(BaseTask):
         window_share: Share of the epochs, in [0, 1), that is for the windows alone, at the end: places take more steps
             to learn than pairs do, and these steps are cheap. The first epoch is for pairs in any case. The texts'
             embeddings stay as they are then, and with a `patch_tower` so does retrieval.
+        unasked_names: Made-up names, and structures of other kinds of picture, that each kind of window is asked for
+            beside its own in each step, and lacks (`window_names.unasked_names`); 0 for none.
         prompts: File of the templates and synonyms in which windows' names are put, as prompts will be.
 
     Raises:
-        ValueError: `micro_batch_size` is below 1, or there is a `window_share` without a `window_loss`.
+        ValueError: `micro_batch_size` is below 1, `unasked_names` below 0, or there is a `window_share` without a
+            `window_loss`.
 
     Batches hold `image` (B, 3, H, W), `tokens` (B, L), `text_id` (B,), `index` (B,), `text` and `case_id` (lists); and
     for the windows `window` (W, 3, S, S), `window_kind`, `window_shows` and `window_lacks` (lists).
@@ -60,6 +63,7 @@ class ContrastiveTask(BaseTask):
         micro_batch_size: int | None = None,
         window_loss: PresenceLoss | None = None,
         window_share: float = 0.0,
+        unasked_names: int = 0,
         prompts: str = str(DEFAULT_PROMPTS),
     ) -> None:
         super().__init__(optimizer, lr_schedule)
@@ -67,7 +71,10 @@ class ContrastiveTask(BaseTask):
             raise ValueError(f"micro_batch_size must be at least 1 or null, got {micro_batch_size}")
         if not 0 <= window_share < 1 or (window_share and window_loss is None):
             raise ValueError(f"window_share must be in [0, 1), and 0 without a window_loss, got {window_share}")
+        if unasked_names < 0:
+            raise ValueError(f"unasked_names must be 0 or more, got {unasked_names}")
         self.micro_batch_size = micro_batch_size
+        self.unasked_names = unasked_names
         self.model = model
         self.loss = loss
         self.window_loss = window_loss
@@ -154,6 +161,10 @@ class ContrastiveTask(BaseTask):
     def _loss_of_windows(self, window_loss: PresenceLoss, batch: Batch, train_texts: bool) -> Tensor:
         patches = self.model.encode_patches(batch["window"])
         names, targets = name_targets(batch["window_kind"], batch["window_shows"], batch["window_lacks"])
+        if self.unasked_names:
+            unasked = unasked_names(names, self.library, self.global_step, self.unasked_names)
+            targets = torch.cat([targets, unasked_targets(batch["window_kind"], unasked)], dim=1)
+            names = names + unasked
         texts = word_names(names, self.library, self.global_step)
         with torch.set_grad_enabled(train_texts):
             phrases = self.model.encode_text(self.model.tokenizer(texts).to(patches.device))
