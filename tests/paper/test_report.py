@@ -234,7 +234,7 @@ def test_run_times_and_environment(steps: list[Step], tmp_path: Path) -> None:
     rows = {row[0]: row for row in Page(text).rows if row}
     assert rows["acdc_full, seed 0"][1:4] == ["done", "1.5", "1"]
     assert rows["acdc_weak, seed 0"][1:4] == ["done", "-", "0"]
-    assert "Run times in sum: <strong>1:30</strong> (2 side by side, 1 threads each" in text
+    assert "Run times in sum: <strong>1:30</strong> (2 side by side, threads of each: 1" in text
     assert "Not timed, since they were finished before: phantom_cehnc, seed 0" in text
     assert rows["GPU"] == ["GPU", "none"]
     assert rows["machine"] == ["machine", "a CPU, 1 threads"]

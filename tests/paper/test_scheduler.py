@@ -1,5 +1,6 @@
 """Runs in processes of their own: order, side by side, failures, interruption."""
 
+import io
 import os
 import signal
 import subprocess
@@ -8,11 +9,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
 from medzeroseg.errors import ConfigurationError
 from medzeroseg.paper.plan import Run, Step
+from medzeroseg.paper.progress import Progress
 from medzeroseg.paper.running import Attempt, Times, default_jobs
 from medzeroseg.paper.scheduler import End, Outcome, Schedule, execute
 from medzeroseg.paper.state import Stage, Status
@@ -51,7 +55,14 @@ class Processes:
         return Outcome(End.DONE if code == 0 else End.FAILED, seconds, "" if code == 0 else f"exit code {code}")
 
     def run(self, schedule: Schedule, jobs: int) -> dict[str, End]:
-        execute(schedule, jobs=jobs, start=self.start, finish=self.finish, tell=lambda: None)
+        execute(
+            schedule,
+            jobs=jobs,
+            start=self.start,
+            finish=self.finish,
+            tell=lambda: None,
+            stopping=lambda: self.events.append("stopping"),
+        )
         return {run.experiment: outcome.end for run, outcome in schedule.outcomes.items()}
 
 
@@ -128,7 +139,7 @@ time.sleep(600)
     assert plan.outcomes[Run("a", 0)].end is End.STOPPED
     assert not plan.running
     assert _ended(int(ready.read_text()))
-    assert processes.events == ["+a"]
+    assert processes.events == ["+a", "stopping"]
 
 
 def _ended(pid: int) -> bool:
@@ -141,6 +152,18 @@ def _ended(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_what_started_and_ended_is_told_once() -> None:
+    plan = schedule(build({"a": [], "b": ["a"], "old": []}), done=["old"])
+    text = io.StringIO()
+    with Progress(plan, 1, Console(file=text, width=80)) as progress:
+        plan.running[Run("a", 0)] = (cast(Any, None), time.monotonic())
+        progress.tell()
+        progress.tell()
+        del plan.running[Run("a", 0)]
+        plan.outcomes[Run("a", 0)] = Outcome(End.FAILED, 3725.0, "exit code 1")
+    assert text.getvalue().splitlines() == ["started  a, seed 0", "failed   a, seed 0, 1:02:05: exit code 1"]
 
 
 def test_the_rest_is_guessed_only_from_known_times() -> None:

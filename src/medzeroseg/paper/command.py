@@ -72,7 +72,7 @@ def run_paper(args: argparse.Namespace, packages: Sequence[str]) -> int:
             starter = Starter(folder, found, overrides, jobs, times, lock)
             console.print(
                 f"{paper.title}: {len(steps)} runs, {len(steps) - len(left)} done; "
-                f"{jobs} side by side, {starter.threads} threads each; logs in {starter.logs}/"
+                f"{jobs} side by side, threads of each: {starter.threads}; logs in {starter.logs}/"
             )
             outcomes = _run(console, steps, found, starter)
         return _report(console, paper, steps, outcomes, times, folder, _command(args))
@@ -82,7 +82,14 @@ def _run(console: Console, steps: Sequence[Step], found: Mapping[Run, Status], s
     schedule = Schedule(steps, found, starter.times.guesses([step.run for step in steps]))
     begun = time.monotonic()
     with Progress(schedule, starter.jobs, console) as progress:
-        execute(schedule, jobs=starter.jobs, start=starter.start, finish=starter.finish, tell=progress.tell)
+        execute(
+            schedule,
+            jobs=starter.jobs,
+            start=starter.start,
+            finish=starter.finish,
+            tell=progress.tell,
+            stopping=lambda: console.print("interrupted: the runs are asked to save and end"),
+        )
     console.print(f"All runs have ended after {clock(time.monotonic() - begun)}.")
     return {step.run: schedule.outcomes[step.run] for step in steps}
 

@@ -28,7 +28,7 @@ class Progress:
         self.begun = time.monotonic()
         self._told: set[Run] = set(schedule.outcomes)
         self._started: set[Run] = set()
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True)
+        self._live = Live(console=console, get_renderable=self._render, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "Progress":
         """Take the screen."""
@@ -42,7 +42,7 @@ class Progress:
         self.tell()
 
     def tell(self) -> None:
-        """Print a line for each run that has started or ended since the last call."""
+        """Print a line for each run that has started or ended since the last call, and draw the rest anew."""
         for run in self.schedule.running.keys() - self._started:
             self._started.add(run)
             if not self.console.is_terminal:
@@ -51,6 +51,8 @@ class Progress:
             if run not in self._told:
                 self._told.add(run)
                 self.console.print(ending(run, outcome), highlight=False)
+        if self._live.is_started:
+            self._live.refresh()
 
     def _render(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))

@@ -191,7 +191,7 @@ def _runs(content: Content, folder: Path) -> Section:
     untimed = [
         str(step.run) for step in content.steps if step.run in content.evidence and step.run not in content.minutes
     ]
-    side = ", ".join(sorted({f"{a.jobs} side by side, {a.threads} threads each" for a in content.attempts})) or "-"
+    side = ", ".join(sorted({f"{a.jobs} side by side, threads of each: {a.threads}" for a in content.attempts})) or "-"
     text = (
         f"<p>Run times in sum: <strong>{clock(60 * total)}</strong> ({side}; training, test and start of the process; "
         "an interrupted run's parts are added). Runs side by side overlap, so that less time has passed.</p>"

@@ -91,6 +91,7 @@ def execute(
     start: Callable[[Step], subprocess.Popen[bytes]],
     finish: Callable[[Step, int, float], Outcome],
     tell: Callable[[], None],
+    stopping: Callable[[], None],
 ) -> None:
     """Run all steps of a schedule; a failed one does not stop those that do not need it.
 
@@ -100,6 +101,7 @@ def execute(
         start: Starts a step's process, in a process group of its own.
         finish: From a step, its exit code and its seconds to what became of it.
         tell: Called several times a second, to show how it goes.
+        stopping: Called when an interruption begins to end what runs, which may take a minute.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the running processes were asked to save and stop, and have ended.
@@ -115,7 +117,9 @@ def execute(
                 tell()
                 time.sleep(_POLL_S)
         finally:
-            _stop(schedule)
+            if schedule.running:
+                stopping()
+                _stop(schedule)
 
 
 def _collect(schedule: Schedule, steps: Mapping[Run, Step], finish: Callable[[Step, int, float], Outcome]) -> None:
