@@ -47,7 +47,7 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [wheel] = built.glob("*.whl")
     _run([uv, "pip", "install", "--offline", "--no-deps", "--python", home / "bin" / "python", wheel], built)
     [site] = (home / "lib").glob("python*/site-packages")
-    # a path file read from there names a folder; the path files in that folder, such as an editable install's, are not read
+    # The folder's own path files, such as an editable install's, are not read then.
     (site / "lock.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return home / "bin"
 
@@ -82,10 +82,9 @@ def test_the_installed_package_is_the_wheels(installed: Path, tmp_path: Path) ->
 
 
 def test_an_experiment_is_found_and_trained_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    small = [
-        f"--data.init_args.{name}" for name in ("train=8", "validation=4", "test=6", "batch_size=4", "num_workers=0")
-    ]
-    trainer = [f"--trainer.{name}" for name in ("max_epochs=1", "limit_train_batches=1", "accelerator=cpu")]
+    sizes = ("train=8", "validation=4", "test=6", "batch_size=4", "num_workers=0")
+    small = [f"--data.init_args.{option}" for option in sizes]
+    trainer = [f"--trainer.{option}" for option in ("max_epochs=1", "limit_train_batches=1", "accelerator=cpu")]
     _run([installed / "medzeroseg", "train", "phantom_cehnc", "--", *small, *trainer], tmp_path)
     assert (tmp_path / "runs" / "phantom_cehnc" / "tables" / "table1.md").is_file()
     assert (tmp_path / "data" / "phantom").is_dir()
