@@ -22,7 +22,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid "${USER_ID}" --create-home --shell /bin/bash researcher \
     && mkdir /work && chown researcher: /work
-USER researcher
+USER ${USER_ID}
 WORKDIR /work
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HOME=/work/.cache/huggingface
 
