@@ -102,7 +102,7 @@ class EpochRandomSampler(DistributedSampler[Any]):
         self.first = 0
         """Rows of this rank that the next pass leaves out at its beginning."""
 
-    def __iter__(self) -> Iterator[int]:  # type: ignore[override]  # torch's stubs say items, it gives positions
+    def __iter__(self) -> Iterator[int]:
         """Give the rank's rows in the epoch's order."""
         generator = torch.Generator().manual_seed(stable_hash(f"{self.seed}/{self.epoch}"))
         order = torch.randperm(len(self.dataset), generator=generator).tolist()  # type: ignore[arg-type]  # it has one

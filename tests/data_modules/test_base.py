@@ -316,14 +316,12 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def fit(folder: Path, epochs: int, workers: int, at_train_end: bool, resume: Path | None = None) -> Recorder:
+def fit(folder: Path, epochs: int, workers: int, at_train_end: bool = True, resume: Path | None = None, **options: Any):
+    each_epoch = ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=at_train_end)
     trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=False,
+        **{"accelerator": "cpu", "max_epochs": epochs, "logger": False, "callbacks": [each_epoch], **options},
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=at_train_end)],
     )
     model = Recorder()
     dm = FakeDataModule(SIZES, num_workers=workers)
@@ -340,6 +338,15 @@ def test_a_resumed_run_sees_what_the_unbroken_run_sees(tmp_path: Path, workers: 
     assert orders[0] != orders[1] != orders[2]
     resumed = fit(tmp_path / "resumed", 3, workers, at_train_end, tmp_path / "whole" / "epoch=0.ckpt")
     assert resumed.seen == whole.seen[2:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_resumed_in_the_middle_of_an_epoch_sees_the_rest_of_it(tmp_path: Path, workers: int):
+    options = {"callbacks": [ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=1)]}
+    whole = fit(tmp_path, 3, workers, **options)
+    assert len(whole.seen) == 6
+    resumed = fit(tmp_path, 3, workers, resume=tmp_path / "step=3.ckpt", callbacks=[])
+    assert resumed.seen == whole.seen[3:]
 
 
 def test_lightning_leaves_the_training_loader_in_place():
