@@ -19,8 +19,17 @@ BENCH   ?= losses
 RUNS    ?= runs
 DATASET ?=
 ROOT    ?=
+NODES   ?= 1
+GPUS    ?= 1
+PARTITION ?=
+TIME    ?=
+ACCOUNT ?=
+DRY_RUN ?=
+SLURM_ARGS ?=
+comma := ,
+space := $(subst ,, )
 
-.PHONY: help setup train tables dashboard phantom data-check test test-slow check format bench lock docs docs-serve notebooks clean
+.PHONY: help setup train slurm slurm-array tables dashboard phantom data-check test test-slow test-slurm check format bench lock docs docs-serve notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,6 +53,13 @@ $(READY): requirements.lock setup.cfg pyproject.toml
 train: $(READY)  ## train and evaluate one experiment: make train EXP=phantom_cehnc [SEEDS="0 1 2"] [RESUME=1] [ARGS='--trainer.max_epochs=3']
 	@$(BIN)/medzeroseg train $(if $(EXP),$(EXP),'') --seeds $(SEEDS) $(if $(RESUME),--resume) $(if $(ARGS),-- $(ARGS))
 
+slurm: $(READY)  ## submit a training: make slurm EXP=roco_cehnc NODES=4 GPUS=8 [PARTITION= TIME= ACCOUNT= ARGS= DRY_RUN=1]; see docs/slurm.md
+	@$(BIN)/medzeroseg slurm $(if $(EXP),$(EXP),'') --seeds $(subst $(space),$(comma),$(strip $(SEEDS))) --nodes $(NODES) --gpus $(GPUS) \
+	  --runs $(RUNS) $(if $(PARTITION),--partition '$(PARTITION)') $(if $(TIME),--time '$(TIME)') $(if $(ACCOUNT),--account '$(ACCOUNT)') \
+	  $(if $(RESUME),--resume) $(if $(DRY_RUN),--dry-run) $(SLURM_ARGS) $(if $(ARGS),-- $(ARGS))
+
+slurm-array: slurm  ## the same as a job array: make slurm-array EXP="roco_cehnc roco_infonce" SEEDS=0,1,2
+
 tables: $(READY)  ## merge the tables of every experiment under runs/
 	@$(BIN)/medzeroseg tables --runs $(RUNS)
 
@@ -57,10 +73,13 @@ dashboard: $(READY)  ## TensorBoard on runs/
 	@$(BIN)/tensorboard --logdir $(RUNS) $(ARGS)
 
 test: $(READY)  ## the fast tests
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not slurm" $(ARGS)
 
 test-slow: $(READY)  ## the slow tests
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-slurm: $(READY)  ## the tests on a real Slurm cluster of two nodes on this machine (root; Debian: slurmctld slurmd slurm-client munge iproute2)
+	@$(BIN)/python -m pytest -m slurm -rs $(ARGS)
 
 check: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -71,7 +90,7 @@ format: $(READY)  ## let ruff format and fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## run a benchmark: make bench BENCH=losses (or data, segment, metrics)
+bench: $(READY)  ## run a benchmark: make bench BENCH=losses (or data, segment, metrics, faults, scaling)
 	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 lock: $(READY)  ## compile requirements.lock again from requirements*.txt

@@ -27,3 +27,33 @@ class NonFiniteLossError(MedZeroSegError):
     """The loss became NaN or infinite during training."""
 
     exit_code = 1
+
+
+class NonFiniteGradientError(MedZeroSegError):
+    """A gradient became NaN or infinite while the loss was finite."""
+
+    exit_code = 1
+
+
+class OutOfMemoryError(MedZeroSegError):
+    """The accelerator's memory, or the machine's, is used up."""
+
+    exit_code = 1
+
+
+class DeadWorkerError(MedZeroSegError):
+    """A process that reads data has died."""
+
+    exit_code = 1
+
+
+class LostRankError(MedZeroSegError):
+    """Another process of the job has ended or does not answer."""
+
+    exit_code = 1
+
+
+class StoppedError(MedZeroSegError):
+    """The training was asked to stop, and can go on from its checkpoint."""
+
+    exit_code = 75  # EX_TEMPFAIL: try again

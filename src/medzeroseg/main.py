@@ -52,6 +52,13 @@ COMMANDS = (
         "medzeroseg.commands:run_tables",
     ),
     Command(
+        "slurm",
+        "submit a training to a Slurm cluster",
+        "medzeroseg.slurm.command:add_slurm_arguments",
+        "medzeroseg.slurm.command:run_slurm",
+        takes_overrides=True,
+    ),
+    Command(
         "segment",
         "segment your own images from text",
         "medzeroseg.inference.command:add_segment_arguments",
