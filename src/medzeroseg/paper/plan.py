@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from medzeroseg.errors import ConfigurationError
-from medzeroseg.experiments import find_experiment
+from medzeroseg.experiments import find_experiment, installed_folders
 from medzeroseg.paper.configs import with_seed
 
 PAPERS = Path("experiments/papers")
@@ -77,18 +77,19 @@ def load_paper(name: str, folder: Path = PAPERS) -> Paper:
 
     Args:
         name: Name of a file in `folder` without `.yaml`, or a path.
-        folder: Where they lie.
+        folder: Where they lie; one in it goes before one of the same name that came with the installed package.
 
     Raises:
         ConfigurationError: There is no such file, it lacks or mistypes something, or names an unknown experiment.
     """
-    path = Path(name)
-    if not (path.suffix == ".yaml" and path.is_file()):
-        path = folder / f"{name}.yaml"
+    known: dict[str, Path] = {}
+    for place in (*(installed / folder.name for installed in installed_folders()), folder):
+        known |= {file.stem: file for file in sorted(place.glob("*.yaml"))}
+    path = Path(name) if name.endswith(".yaml") else known.get(name, Path())
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) or "none: run this from the checkout"
+        listed = ", ".join(known) or "none: run this from the root of the checkout"
         raise ConfigurationError(
-            f"There is no paper {name!r} in {folder}/ ({known}). For example: make paper DATA=phantom"
+            f"There is no paper {name!r} in {folder}/ ({listed}). For example: make paper DATA=phantom"
         )
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     kinds = {"title": str, "statement": str, "seeds": list, "data_is_made": bool, "experiments": list}
