@@ -59,6 +59,27 @@ def cells(table: Table, row: int) -> dict[str, str]:
     return dict(zip(table.columns, table.rows[row], strict=True))
 
 
+def test_a_zero_shot_row_of_more_cases_is_compared_on_those_of_full_supervision() -> None:
+    more = record("saliency_crf", ZERO_SHOT | {"e": 0.0, "f": 1.0})
+    same, table = (
+        build_table3([record("full_resunet", FULL), row]) for row in (record("saliency_crf", ZERO_SHOT), more)
+    )
+    assert cells(table, 0)["Cases"] == "4 of 6"
+    assert table.values[0]["cases_left_out"] == 2
+    left = ("Cases",)
+    assert {k: v for k, v in cells(table, 0).items() if k not in left} == {
+        k: v for k, v in cells(same, 0).items() if k not in left
+    }
+    structures = build_table3_structures([record("full_resunet", FULL), more])
+    assert cells(structures, 0)["Cases"] == "4"
+
+
+def test_a_trained_row_of_more_cases_is_an_error() -> None:
+    weak = replace(record("weak_resunet", ZERO_SHOT | {"e": 0.1}), supervision="weak")
+    with pytest.raises(ConfigurationError, match=r"different cases.*lacks e"):
+        build_table3([record("full_resunet", FULL), weak])
+
+
 def test_rows_are_in_the_tables_order_and_tested_against_full_supervision() -> None:
     table = build_table3([record("full_resunet", FULL), record("saliency_crf", ZERO_SHOT)])
     assert [row[1] for row in table.rows] == ["saliency + CRF", "full supervision, ResUNet"]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import stdev
 
@@ -36,11 +36,13 @@ class Row:
         runs: The seeds, at least one.
         method: The method.
         scores: The method's scores of each seed.
+        left_out: How many cases were tested beside those of the scores; see `on_cases_of`.
     """
 
     runs: Sequence[SegmentationRecord]
     method: MethodResult
     scores: Sequence[Sequence[CaseScore]]
+    left_out: int = 0
 
     @property
     def first(self) -> SegmentationRecord:
@@ -65,7 +67,19 @@ class Row:
 
     def restricted(self, wanted: Callable[[CaseScore], bool]) -> "Row":
         """The same row with some of its scores."""
-        return Row(self.runs, self.method, [[score for score in seed if wanted(score)] for seed in self.scores])
+        return replace(self, scores=[[score for score in seed if wanted(score)] for seed in self.scores])
+
+    def on_cases_of(self, reference: "Row") -> "Row":
+        """The row on the test cases of a trained one.
+
+        What was trained on no case of the dataset may be tested on all of them; of these, the trained row can only be
+        tested on those that it was not trained on. Rows that are not zero-shot are as they were: they share a split.
+        """
+        cases = {score.case_id for seed in reference.scores for score in seed}
+        beyond = {score.case_id for seed in self.scores for score in seed} - cases
+        if self.first.supervision != "zero-shot" or not beyond:
+            return self
+        return replace(self.restricted(lambda score: score.case_id in cases), left_out=len(beyond))
 
     def by_case(self, metric: str) -> dict[str, float]:
         """Case to the mean over seeds of the mean over its structures; NaN where it is defined for none."""
@@ -122,11 +136,15 @@ def rows_of(records: Sequence[SegmentationRecord]) -> list[Row]:
 
 
 def by_dataset(rows: Sequence[Row]) -> Iterator[tuple[list[Row], Row | None]]:
-    """The rows of each dataset and the one that they are tested against: of several, that with most seeds."""
+    """The rows of each dataset and the one that they are tested against: of several, that with most seeds.
+
+    Zero-shot rows are given on the cases of that one, see `Row.on_cases_of`.
+    """
     for _, group in groupby(rows, key=lambda row: row.first.dataset):
         members = list(group)
         full = [row for row in members if row.key == REFERENCE]
-        yield members, max(full, key=lambda row: len(row.runs), default=None)
+        reference = max(full, key=lambda row: len(row.runs), default=None)
+        yield members if reference is None else [row.on_cases_of(reference) for row in members], reference
 
 
 def _case_means(scores: Sequence[CaseScore], metric: str) -> dict[str, float]:
