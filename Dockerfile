@@ -30,6 +30,7 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HOME=/work/.cache/huggingfac
 COPY --chown=researcher:researcher Makefile requirements.lock requirements.txt requirements-dev.txt setup.cfg pyproject.toml README.md LICENSE ./
 COPY --chown=researcher:researcher src src
 COPY --chown=researcher:researcher data_modules data_modules
+COPY --chown=researcher:researcher experiments experiments
 RUN make setup && rm -rf /home/researcher/.cache
 COPY --chown=researcher:researcher . .
 # What came with the second copy is newer than the stamp, but not different.
