@@ -38,4 +38,5 @@ def find_experiment(name: str, folder: Path = EXPERIMENTS) -> Path:
 def installed_folders() -> list[Path]:
     """Where the experiments of an installed package lie; empty where it was installed without them."""
     spec = find_spec(INSTALLED_PACKAGE)
-    return [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
+    places = [] if spec is None else map(Path, spec.submodule_search_locations or ())
+    return [place for place in places if place.is_dir()]
