@@ -18,6 +18,7 @@ ARGS    ?=
 BENCH   ?= losses
 RUNS    ?= runs
 DATASET ?=
+DATA    ?= phantom
 ROOT    ?=
 NODES   ?= 1
 GPUS    ?= 1
@@ -29,7 +30,7 @@ SLURM_ARGS ?=
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help setup train slurm slurm-array tables dashboard phantom data-check test test-slow test-slurm check format bench lock docs docs-serve notebooks clean
+.PHONY: help setup train slurm slurm-array tables paper dashboard phantom data-check test test-slow test-slurm check format bench lock docs docs-serve notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -62,6 +63,9 @@ slurm-array: slurm  ## the same as a job array: make slurm-array EXP="roco_cehnc
 
 tables: $(READY)  ## merge the tables of every experiment under runs/
 	@$(BIN)/medzeroseg tables --runs $(RUNS)
+
+paper: $(READY)  ## all runs behind Tables 1-3 and Figures 4-6 and one report: make paper DATA=phantom|samples|real [ARGS=--dry-run]
+	@$(BIN)/medzeroseg paper $(DATA) --runs $(RUNS) $(ARGS)
 
 phantom: $(READY)  ## write a synthetic dataset: make phantom [ARGS='--layout roco|acdc|synapse|covid_qu_ex --out data/phantom']
 	@$(BIN)/medzeroseg phantom $(ARGS)

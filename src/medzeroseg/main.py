@@ -52,6 +52,14 @@ COMMANDS = (
         "medzeroseg.commands:run_tables",
     ),
     Command(
+        "paper",
+        "run everything behind Tables 1-3 and Figures 4-6, and write one report",
+        "medzeroseg.paper.command:add_paper_arguments",
+        "medzeroseg.paper.command:run_paper",
+        takes_overrides=True,
+        services={"packages": ("medzeroseg", "data_modules")},
+    ),
+    Command(
         "slurm",
         "submit a training to a Slurm cluster",
         "medzeroseg.slurm.command:add_slurm_arguments",
