@@ -7,10 +7,11 @@ segmentation via vision foundation models", PLOS ONE 21(3) e0344978 (2026), doi 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from medzeroseg.export.folder import from_pretrained
     from medzeroseg.inference.api import segment
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "segment"]
+__all__ = ["__version__", "from_pretrained", "segment"]
 
 
 def __getattr__(name: str) -> object:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> object:
         from medzeroseg.inference.api import segment
 
         return segment
+    if name == "from_pretrained":
+        from medzeroseg.export.folder import from_pretrained
+
+        return from_pretrained
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -52,6 +52,12 @@ COMMANDS = (
         "medzeroseg.commands:run_tables",
     ),
     Command(
+        "figures",
+        "draw Figures 4-6 and the saliency sheets of all experiments",
+        "medzeroseg.figures.command:add_figures_arguments",
+        "medzeroseg.figures.command:run_figures",
+    ),
+    Command(
         "paper",
         "run everything behind Tables 1-3 and Figures 4-6, and write one report",
         "medzeroseg.paper.command:add_paper_arguments",
@@ -71,6 +77,18 @@ COMMANDS = (
         "segment your own images from text",
         "medzeroseg.inference.command:add_segment_arguments",
         "medzeroseg.inference.command:run_segment",
+    ),
+    Command(
+        "export",
+        "write a trained model as a folder for others: safetensors, model card, ONNX, hub",
+        "medzeroseg.export.command:add_export_arguments",
+        "medzeroseg.export.command:run_export",
+    ),
+    Command(
+        "serve",
+        "a web page on this machine: drop an image, type words, see masks",
+        "medzeroseg.web.command:add_serve_arguments",
+        "medzeroseg.web.command:run_serve",
     ),
     Command(
         "phantom",

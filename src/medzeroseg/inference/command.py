@@ -44,7 +44,9 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model = parser.add_argument_group("model and method")
     model.add_argument(
-        "--checkpoint", type=Path, help="of a contrastive training (runs/*/seed_*/checkpoints/best.ckpt)"
+        "--checkpoint",
+        type=Path,
+        help="of a contrastive training (runs/*/seed_*/checkpoints/best.ckpt), or the folder of an exported model",
     )
     model.add_argument("--config", type=Path, help="config.yaml of the run, if the checkpoint lacks its own")
     model.add_argument("--model", help="a released model instead: hf-hub:OWNER/REPO, local-dir:FOLDER, ViT-B-16 ...")

@@ -9,21 +9,19 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
 from medzeroseg.checkpoints import load_model_weights, read_checkpoint
 from medzeroseg.errors import CheckpointError, ConfigurationError
+from medzeroseg.export.folder import TOWERS_NAME, read_model
 from medzeroseg.imaging.errors import InputError
 from medzeroseg.models import ImageTextModel
+from medzeroseg.models.configured import build_configured, require_own_classes
 from medzeroseg.zero_shot import ZeroShotMethod
 from medzeroseg.zero_shot.configured_methods import build_method
 
 DEFAULT_METHOD = Path(__file__).with_name("default_method.yaml")
 EVIDENCE_METHOD = Path(__file__).with_name("evidence_method.yaml")
 """The default of a model with a tower for patch features."""
-_OWN = "medzeroseg."
-_PLAIN_WORDS = ("name", "pretrained", "resize_mode", "patch_path")
-"""Arguments of `ImageTextModel` that are words; any other text in its configuration names code."""
 _NEEDED = (
     "segment needs the checkpoint of a contrastive training, such as runs/phantom_cehnc/seed_0/checkpoints/best.ckpt"
 )
@@ -36,10 +34,12 @@ class LoadedModel:
     Attributes:
         model: In evaluation mode, on the CPU.
         origin: Plain values for the record: file name and SHA-256, or the model's name; its architecture.
+        arguments: `class_path` and `init_args` that it was built from, plain values.
     """
 
     model: ImageTextModel
     origin: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def load_model(
     classes of their own.
 
     Args:
-        checkpoint: Written by a contrastive training; None for a released model.
+        checkpoint: Written by a contrastive training, or the folder of an exported model; None for a released model.
         config: A run's config.yaml, or a file with the model alone (`class_path`, `init_args`), in place of the
             checkpoint's own.
         name: Name of a released model, as `medzeroseg.models.ImageTextModel` takes it.
@@ -89,13 +89,16 @@ def load_model(
         return _released(str(name), pretrained)
     if pretrained is not None:
         raise ConfigurationError("pretrained: it belongs to a released model (--model), not to a checkpoint")
+    if checkpoint.is_dir():
+        return _exported(checkpoint, config)
     content = read_checkpoint(checkpoint)
     if config is None:
         arguments = _model_of_checkpoint(checkpoint, content)
-        _require_own_classes(checkpoint, arguments)
-        model = _build(arguments, f"{checkpoint}: its configuration")
+        require_own_classes(checkpoint, arguments)
+        model = build_configured(arguments, f"{checkpoint}: its configuration")
     else:
-        model = _build(_model_of_file(config), str(config))
+        arguments = _model_of_file(config)
+        model = build_configured(arguments, str(config))
     if not any(key.startswith("model.") for key in content["state_dict"]):
         raise CheckpointError(f"{checkpoint} holds no model. {_NEEDED}")
     try:
@@ -107,10 +110,7 @@ def load_model(
             "Another version of this package made it, or the configuration is another run's. Train it again, or name "
             "its run's config.yaml with --config."
         ) from error
-    with checkpoint.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    origin = {"checkpoint": checkpoint.name, "sha256": digest, "architecture": model.signature}
-    return LoadedModel(model.eval(), origin)
+    return LoadedModel(model.eval(), _origin(checkpoint.name, checkpoint, model), arguments)
 
 
 def default_method(model: ImageTextModel) -> Path:
@@ -189,6 +189,20 @@ def _released(name: str, pretrained: str | None) -> LoadedModel:
     return LoadedModel(model.eval(), {"name": name, "pretrained": pretrained, "architecture": model.signature})
 
 
+def _exported(folder: Path, config: Path | None) -> LoadedModel:
+    if config is not None:
+        raise ConfigurationError("config: an exported model brings its own; leave --config out")
+    model, own = read_model(folder)
+    arguments = {"class_path": own["class_path"], "init_args": own["init_args"]}
+    return LoadedModel(model, _origin(folder.name, folder / TOWERS_NAME, model), arguments)
+
+
+def _origin(name: str, weights: Path, model: ImageTextModel) -> dict[str, Any]:
+    with weights.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"checkpoint": name, "sha256": digest, "architecture": model.signature}
+
+
 def _model_of_checkpoint(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     config = content.get("config")
     if not isinstance(config, dict) or not config:
@@ -218,31 +232,6 @@ def _model_within(config: Mapping[str, Any]) -> dict[str, Any] | None:
     task = config.get("model")
     model = (task.get("init_args") or {}).get("model") if isinstance(task, dict) else None
     return model if isinstance(model, dict) and "class_path" in model else None
-
-
-def _require_own_classes(path: Path, value: object, key: str = "class_path") -> None:
-    """Refuse configurations that would have another package's code imported, by class path or by a bare name."""
-    if isinstance(value, dict):
-        for inner_key, item in value.items():
-            _require_own_classes(path, item, inner_key)
-    elif isinstance(value, list):
-        for item in value:
-            _require_own_classes(path, item, key)
-    elif isinstance(value, str) and key not in _PLAIN_WORDS and not value.startswith(_OWN):
-        raise CheckpointError(
-            f"{path} names {key} {value}, which is not of this package. If you trust it, name the run's config.yaml "
-            "with --config"
-        )
-
-
-def _build(arguments: dict[str, Any], place: str) -> ImageTextModel:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ImageTextModel, "model")
-    try:
-        model: ImageTextModel = parser.instantiate(parser.parse_object({"model": arguments})).model
-    except (ArgumentError, ValueError) as error:
-        raise ConfigurationError(f"{place} gives no usable image-text model: {error}") from error
-    return model
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -85,9 +85,12 @@ def build_model(source: ModelSource, tokenizer: Tokenizer, image_size_px: int | 
             f"{source.label}: its tokenizer has {tokenizer.vocab_size} tokens, its text tower only "
             f"{model.vocab_size}; the two do not belong together"
         )
+    stated_size_px = cfg["vision_cfg"].get("image_size", 224)
+    if source.state_has_size:
+        _set_timm_input_size(model.visual, stated_size_px)
     if source.state is not None:
         load_strictly(model, _converted(source.state, model), source.label)
-    _set_timm_input_size(model.visual, image_size_px or cfg["vision_cfg"].get("image_size", 224))
+    _set_timm_input_size(model.visual, image_size_px or stated_size_px)
     return model
 
 

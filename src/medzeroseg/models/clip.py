@@ -77,6 +77,8 @@ class ImageTextModel(nn.Module):
             raise ValueError(f"init_logit_scale must be in (0, {MAX_LOGIT_SCALE:g}], not {init_logit_scale}")
         source = sources.resolve(name, pretrained)
         self.name = name
+        #: what it was built from, without the weights
+        self.source = replace(source, state=None)
         self.tokenizer: Tokenizer = building.build_tokenizer(source, context_length)
         self.clip = building.build_model(source, self.tokenizer, image_size_px)
         self.embedding_dim = int(source.model_cfg["embed_dim"])
@@ -125,17 +127,19 @@ class ImageTextModel(nn.Module):
             pooled, patches = pooled + added.mean(dim=(2, 3)), patches + added
         return F.normalize(pooled.float(), dim=-1), patches
 
-    def encode_text(self, tokens: Tensor) -> Tensor:
+    def encode_text(self, tokens: Tensor, whole: bool = False) -> Tensor:
         """Token ids ``(B, L)`` -> L2-normalised embeddings ``(B, D)``, float32 under autocast too.
 
-        Padding is left out of the computation where that changes nothing.
+        Padding is left out of the computation where that changes nothing; ``whole`` computes it, too, and then no step
+        depends on the ids, as a traced graph needs.
         """
         longest = self._text_tower.max_length
         if tokens.ndim != 2 or tokens.shape[1] > longest:
             raise ValueError(f"tokens must be (B, L) with L at most {longest}, not {tuple(tokens.shape)}")
         if len(tokens) == 0:
             return torch.zeros(0, self.embedding_dim, device=tokens.device)
-        return F.normalize(self._text_tower.encode(tokens).float(), dim=-1)
+        encoded = self._text_tower.forward(tokens) if whole else self._text_tower.encode(tokens)
+        return F.normalize(encoded.float(), dim=-1)
 
     def encode_patches(self, images: Tensor) -> Tensor:
         """Images ``(B, 3, H, W)`` -> patch features in the joint space ``(B, D, h, w)``, not normalised.
@@ -196,6 +200,11 @@ class ImageTextModel(nn.Module):
         """Exponential of the learned parameter, at most 100: ``()``. The cap lets gradients back down."""
         capped: Tensor = CappedExp.apply(self.clip.logit_scale, MAX_LOGIT_SCALE)
         return capped
+
+    @property
+    def preprocess(self) -> PreprocessCfg:
+        """Size, mean, std, interpolation and resize mode of the images."""
+        return self._preprocess
 
     @property
     def patch_grid(self) -> tuple[int, int]:

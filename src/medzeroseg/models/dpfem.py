@@ -38,7 +38,9 @@ class SingleHeadSelfAttention(nn.Module):
         """Let every position look at every other."""
         attended, passed = torch.split(x, list(self.parts), dim=1)
         qkv = self.qkv(self.norm(attended)).flatten(2).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(*qkv.split(self.heads_of_qkv, dim=2))
+        # the one head as an axis of its own: fused kernels and ONNX know no other form
+        heads = [part.unsqueeze(1) for part in qkv.split(self.heads_of_qkv, dim=2)]
+        mixed = F.scaled_dot_product_attention(*heads).squeeze(1)
         out: Tensor = self.project(torch.cat([mixed.transpose(1, 2).reshape(attended.shape), passed], dim=1))
         return out
 

@@ -30,6 +30,8 @@ from medzeroseg.models import checkpoints, pmc_clip
 LOG = logging.getLogger(__name__)
 
 CONFIG_NAME = "open_clip_config.json"
+OWN_SECTION = "medzeroseg"
+"""Key of a configuration under which `medzeroseg export` says what open_clip has no words for."""
 _TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "config.json")
 
 
@@ -45,6 +47,8 @@ class ModelSource:
         tokenizer_folder: Folder with the tokenizer of a BERT-type text tower.
         bert_config: Configuration of a BERT-type text tower, where the folder has one.
         masks_padding: Whether a BERT-type text tower was trained with its padding masked.
+        state_has_size: Whether `state` belongs to the image size of `model_cfg`; else to that of the tower's name, and
+            positions are interpolated.
     """
 
     label: str
@@ -54,6 +58,7 @@ class ModelSource:
     tokenizer_folder: Path | None = None
     bert_config: dict[str, Any] | None = None
     masks_padding: bool = True
+    state_has_size: bool = False
 
 
 def packaged_names() -> list[str]:
@@ -107,6 +112,7 @@ def from_folder(folder: Path) -> ModelSource:
     if missing:
         raise InputError(f"{folder / CONFIG_NAME} is no open_clip configuration: model_cfg lacks {missing}")
     bert = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    own = config.get(OWN_SECTION, {})
     return ModelSource(
         label=str(folder),
         model_cfg=model_cfg,
@@ -115,6 +121,8 @@ def from_folder(folder: Path) -> ModelSource:
         tokenizer_folder=folder,
         # the config.json of an open_clip folder may also describe the image tower (timm's have no model_type)
         bert_config=bert if "model_type" in bert else None,
+        masks_padding=own.get("masks_padding", True),
+        state_has_size=own.get("state_has_size", False),
     )
 
 

@@ -1,6 +1,7 @@
 """Captions to token ids, with the lengths that truncation would hide."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,6 +59,11 @@ class Tokenizer:
     def count_truncated(self, texts: Sequence[str]) -> int:
         """How many of the captions lose tokens to `context_length`."""
         return int((self.token_lengths(texts) > self.context_length).sum())
+
+    def save(self, folder: Path) -> None:
+        """Write its files into a folder; the bundled one of CLIP has none."""
+        if isinstance(self._backend, HFTokenizer):
+            self._backend.tokenizer.save_pretrained(str(folder))
 
     def _length(self, text: str) -> int:
         if isinstance(self._backend, SimpleTokenizer):
