@@ -30,7 +30,7 @@ SLURM_ARGS ?=
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help setup train slurm slurm-array tables paper dashboard phantom data-check test test-slow test-slurm check format bench lock docs docs-serve notebooks clean
+.PHONY: help setup train slurm slurm-array tables figures paper segment export serve dashboard phantom data-check test test-slow test-slurm check format bench lock docs docs-serve notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ slurm-array: slurm  ## the same as a job array: make slurm-array EXP="roco_cehnc
 tables: $(READY)  ## merge the tables of every experiment under runs/
 	@$(BIN)/medzeroseg tables --runs $(RUNS)
 
+figures: $(READY)  ## draw Figures 4-6 and the saliency sheets of every experiment under runs/
+	@$(BIN)/medzeroseg figures --runs $(RUNS)
+
 paper: $(READY)  ## all runs behind Tables 1-3 and Figures 4-6 and one report: make paper DATA=phantom|samples|real [ARGS=--dry-run]
 	@$(BIN)/medzeroseg paper $(DATA) --runs $(RUNS) $(ARGS)
 
@@ -72,6 +75,15 @@ phantom: $(READY)  ## write a synthetic dataset: make phantom [ARGS='--layout ro
 
 data-check: $(READY)  ## check a dataset before training on it: make data-check DATASET=acdc ROOT=data/ACDC [ARGS='--json report.json']
 	@$(BIN)/medzeroseg data check $(if $(DATASET),$(DATASET),'') $(if $(ROOT),$(ROOT),'') $(ARGS)
+
+segment: $(READY)  ## segment from text: make segment IN=image.png TEXT="left ventricle" CKPT=best.ckpt OUT=out [ARGS='--modality "cardiac MRI"']
+	@$(BIN)/medzeroseg segment $(IN) $(if $(TEXT),--text "$(TEXT)") $(if $(CKPT),--checkpoint "$(CKPT)") --output "$(or $(OUT),out)" $(ARGS)
+
+export: $(READY)  ## write a trained model as a folder for others: make export CKPT=runs/.../best.ckpt OUT=exported/mine [ARGS=--onnx]
+	@$(BIN)/medzeroseg export $(if $(CKPT),"$(CKPT)") $(if $(OUT),--output "$(OUT)") $(ARGS)
+
+serve: $(READY)  ## a web page on this machine: make serve CKPT=runs/.../best.ckpt [ARGS='--port 8000']
+	@$(BIN)/medzeroseg serve $(if $(CKPT),--checkpoint "$(CKPT)") $(ARGS)
 
 dashboard: $(READY)  ## TensorBoard on runs/
 	@$(BIN)/tensorboard --logdir $(RUNS) $(ARGS)

@@ -29,7 +29,7 @@ def draw_overlay(result: SegmentationResult) -> Image.Image:
     depth = len(result.view_labels)
     slices = sorted({label.largest_slice for label in result.labels if label.largest_slice is not None})
     slices = slices or [depth // 2]
-    panels = [_panel(result, number) for number in slices]
+    panels = [draw_panel(result, number) for number in slices]
     columns = min(len(panels), _COLUMNS)
     width, height = panels[0].size
     title = _LINE_PX if depth > 1 else 0
@@ -55,8 +55,8 @@ def draw_overlay(result: SegmentationResult) -> Image.Image:
     return sheet
 
 
-def _panel(result: SegmentationResult, number: int) -> Image.Image:
-    """One slice at screen size, its proportions those of the patient."""
+def draw_slice(result: SegmentationResult, number: int) -> Image.Image:
+    """One slice at screen size without masks: RGB, its proportions those of the patient."""
     volume = result.view.volume
     spacing = volume.spacing_mm or (1.0, 1.0, 1.0)
     stretch = spacing[1] / spacing[2] if np.isfinite(spacing[1:]).all() else 1.0
@@ -65,14 +65,21 @@ def _panel(result: SegmentationResult, number: int) -> Image.Image:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     grey = np.rint(result.view.grey[number] * 255).astype(np.uint8)
     base = Image.fromarray(grey).convert("RGB") if volume.rgb is None else Image.fromarray(volume.rgb[number].copy())
-    picture = np.asarray(base.resize(size, Image.Resampling.BILINEAR)).astype(np.float32)
+    return base.resize(size, Image.Resampling.BILINEAR)
+
+
+def draw_panel(result: SegmentationResult, number: int) -> Image.Image:
+    """One slice at screen size with its masks, its proportions those of the patient."""
+    base = draw_slice(result, number)
+    size = base.size
+    picture = np.asarray(base).astype(np.float32)
     ids = np.asarray(
         Image.fromarray(np.ascontiguousarray(result.view_labels[number])).resize(size, Image.Resampling.NEAREST)
     )
     for label in result.labels:  # a few labels
         inside = ids == label.label
         if inside.any():
-            colour = np.array(_colour(label), np.float32)
+            colour = np.array(colour_of(label), np.float32)
             picture[inside] = (1 - _OPACITY) * picture[inside] + _OPACITY * colour
             picture[inside & ~ndimage.binary_erosion(inside, iterations=2)] = colour
     panel = Image.fromarray(picture.round().astype(np.uint8))
@@ -108,7 +115,7 @@ def _legend_lines(labels: tuple[LabelResult, ...]) -> list[tuple[str, tuple[int,
     lines: list[tuple[str, tuple[int, int, int] | None, bool]] = []
     for label in labels:
         named = textwrap.wrap(f"{label.label} {label.text}", 32)[:4]
-        lines += [(text, _colour(label) if n == 0 else None, False) for n, text in enumerate(named)]
+        lines += [(text, colour_of(label) if n == 0 else None, False) for n, text in enumerate(named)]
         lines.append((measured(label) if label.found else "not found", None, True))
     return lines
 
@@ -122,6 +129,6 @@ def measured(label: LabelResult) -> str:
     return f"{label.voxels:,} pixels"
 
 
-def _colour(label: LabelResult) -> tuple[int, int, int]:
-    # with more labels they come again, which is why every mask carries its number
+def colour_of(label: LabelResult) -> tuple[int, int, int]:
+    """Of its masks, RGB 0..255. With more labels they come again, which is why every mask carries its number."""
     return COLOURS[(label.label - 1) % len(COLOURS)]
