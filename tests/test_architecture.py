@@ -45,7 +45,18 @@ def test_data_modules_know_only_imaging(project_root: Path) -> None:
 
 @pytest.mark.parametrize(
     "package",
-    ["losses", "metrics", "models", "tables", "imaging", "saliency", "postprocessing", "segmenters", "zero_shot"],
+    [
+        "losses",
+        "metrics",
+        "models",
+        "tables",
+        "imaging",
+        "saliency",
+        "postprocessing",
+        "segmenters",
+        "zero_shot",
+        "figures",
+    ],
 )
 def test_pure_packages_do_not_know_lightning(project_root: Path, package: str) -> None:
     for file in _modules(project_root / "src" / "medzeroseg" / package):

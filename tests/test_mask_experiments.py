@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from medzeroseg.errors import NonFiniteLossError
+from medzeroseg.figures import read_slices
 from medzeroseg.main import main
 from medzeroseg.tables import read_segmentation_records
 from medzeroseg.tasks import SegmentationTask
@@ -105,6 +106,10 @@ def test_experiment_trains_on_masks_and_is_recorded(experiment: str, inputs: Pat
     cases = {score.case_id for score in record.scores}
     structures = {score.structure for score in record.scores}
     assert len(record.scores) == len(cases) * len(structures) > 0
+    kept = read_slices(tmp_path / experiment / "seed_0")
+    assert kept is not None
+    assert {one.case_id for one in kept.slices} == cases
+    assert all(list(one.masks) == [method.method] and not one.maps for one in kept.slices)
     checkpoints = tmp_path / experiment / "seed_0" / "checkpoints"
     assert {path.name for path in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
     weights = torch.load(checkpoints / "best.ckpt", weights_only=True)["state_dict"]

@@ -10,6 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
+from medzeroseg.figures import read_slices
 from medzeroseg.main import main
 from medzeroseg.tables import read_segmentation_records
 from tests.helpers.fake_segmenters import write_sam_folder
@@ -98,6 +99,10 @@ def test_experiment_segments_and_writes_table2(experiment: str, inputs: Path, tm
     assert (of_method["gscorecam"] is not None) == (written["published_row"] is not None)
     assert (tables / "table2_structures.md").is_file()
     folder = tmp_path / experiment / "seed_0"
+    kept = read_slices(folder)
+    assert kept is not None
+    assert {one.case_id for one in kept.slices} == cases
+    assert all(list(one.masks) == list(one.maps) == list(methods) for one in kept.slices)
     with Image.open(folder / "segmentation_sheet.png") as sheet:
         assert sheet.width > 300
     answers = {row["method"]: row["correlation"] for row in read_json(folder / "text_sensitivity.json")["rows"]}

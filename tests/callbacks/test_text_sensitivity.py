@@ -70,7 +70,7 @@ def report(*, deaf: bool, saliency: Any = None) -> dict[str, Any]:
     images[0, 1, :, 2:] = 1
     masks = [torch.tensor([[1, 2]]), torch.tensor([[1, 0]])]
     callback = TextSensitivity(nonsense=["bicycle"])
-    callback.on_zero_shot_start(task)
+    callback.on_cases_start(task)
     maps = torch.einsum("bchw,pc->bphw", images, texts)
     callback.on_maps(task, {"image": images, "native_mask": masks}, {"cam": maps})
     figures = callback.metric.compute()

@@ -1,5 +1,6 @@
 """Lightning callbacks: evaluation, tables, records, pictures."""
 
+from medzeroseg.callbacks.case_observer import CaseObserver
 from medzeroseg.callbacks.embedding_writer import EmbeddingWriter
 from medzeroseg.callbacks.localisation import Localisation
 from medzeroseg.callbacks.pair_sheet import PairSheet
@@ -8,11 +9,12 @@ from medzeroseg.callbacks.retrieval_table import RetrievalTable
 from medzeroseg.callbacks.segmentation import SegmentationEvaluator
 from medzeroseg.callbacks.segmentation_sheet import SegmentationSheet
 from medzeroseg.callbacks.segmentation_table import SegmentationTable
+from medzeroseg.callbacks.slice_keeper import SliceKeeper
 from medzeroseg.callbacks.text_sensitivity import TextSensitivity
 from medzeroseg.callbacks.throughput import Throughput
-from medzeroseg.callbacks.zero_shot_observer import ZeroShotObserver
 
 __all__ = [
+    "CaseObserver",
     "EmbeddingWriter",
     "Localisation",
     "PairSheet",
@@ -21,7 +23,7 @@ __all__ = [
     "SegmentationEvaluator",
     "SegmentationSheet",
     "SegmentationTable",
+    "SliceKeeper",
     "TextSensitivity",
     "Throughput",
-    "ZeroShotObserver",
 ]

@@ -1,22 +1,17 @@
-"""Draws segmentations side by side; colours that any colour vision tells apart."""
+"""Draws segmentations side by side."""
 
 import textwrap
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 from torch import Tensor
 
 from medzeroseg.colours import COLOURS
+from medzeroseg.figures.painting import Picture, heat, outline, overlay
 
-# Of cividis (Nuñez, Anderton and Renslow, PLOS ONE 2018): rises evenly in lightness, for normal and red-green vision
-_CIVIDIS = ((0, 34, 78), (65, 77, 107), (124, 123, 120), (188, 175, 111), (254, 232, 56))
 _CELL_PX, _GAP_PX, _LEGEND_PX, _LINE_PX = 144, 4, 168, 13
-_INK, _OPACITY = (0, 0, 0), 0.5
-
-Picture = npt.NDArray[np.uint8]
+_INK = (0, 0, 0)
 
 
 @dataclass
@@ -71,40 +66,6 @@ def draw_sheet(cases: list[SheetCase], footnote: str) -> Image.Image:
             sheet.paste(_cell(outline(heat(saliency), case.reference[0])), (x, y + step))
     draw.text((3, height - int(1.5 * _LINE_PX)), footnote, fill=_INK, font=font)
     return sheet
-
-
-def overlay(grey: Picture, masks: Tensor, colours: list[int]) -> Picture:
-    """Lay masks over a picture, half transparent, the largest below.
-
-    Args:
-        grey: (H, W, 3).
-        masks: (P, H, W) bool.
-        colours: The place of each mask's colour in `COLOURS`.
-
-    Returns:
-        (H, W, 3).
-    """
-    picture = grey.astype(np.float32)
-    areas = masks.flatten(1).sum(dim=1)
-    for n in areas.argsort(descending=True, stable=True).tolist():  # a few structures
-        inside = masks[n].numpy()
-        picture[inside] = (1 - _OPACITY) * grey[inside] + _OPACITY * np.array(COLOURS[colours[n]], np.float32)
-    return picture.round().astype(np.uint8)
-
-
-def heat(saliency: Tensor) -> Picture:
-    """Saliency (H, W) in [0, 1] in cividis' colours, (H, W, 3)."""
-    values = saliency.float().numpy()
-    places = np.linspace(0, 1, len(_CIVIDIS))
-    channels = [np.interp(values, places, [colour[c] for colour in _CIVIDIS]) for c in range(3)]
-    return np.stack(channels, axis=2).round().astype(np.uint8)
-
-
-def outline(picture: Picture, mask: Tensor) -> Picture:
-    """Draw the inner edge of a mask (H, W) in white."""
-    inside = mask.numpy()
-    edge = inside & ~ndimage.binary_erosion(inside)
-    return np.where(edge[..., None], np.uint8(255), picture)
 
 
 def _draw_legend(

@@ -12,9 +12,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from medzeroseg.callbacks.case_observer import CaseObserver
+from medzeroseg.callbacks.choosing import evenly_spaced
 from medzeroseg.callbacks.segmentation_drawing import SheetCase, draw_sheet
-from medzeroseg.callbacks.zero_shot_observer import ZeroShotObserver
 from medzeroseg.colours import COLOURS
+from medzeroseg.figures.kept_slices import largest_slice
+from medzeroseg.figures.painting import colours_of
 from medzeroseg.files import write_atomically
 from medzeroseg.zero_shot.assembly import AssembledCase
 from medzeroseg.zero_shot.method import CaseSegmentation
@@ -33,7 +36,7 @@ class _Kept:
     sheet: SheetCase = field(repr=False)
 
 
-class SegmentationSheet(ZeroShotObserver):
+class SegmentationSheet(CaseObserver):
     """After a test, leaves `segmentation_sheet.png` in the run's folder and in TensorBoard (`test/segmentation`).
 
     Which cases: evenly spaced in the split's order, by no score. Which slice: the one whose reference outlines most
@@ -53,13 +56,16 @@ class SegmentationSheet(ZeroShotObserver):
             raise ValueError(f"cases must be at least 1, got {cases}")
         self.cases = cases
         self._chosen: list[str] = []
+        self._titles: dict[str, str] = {}
         self._kept: dict[str, _Kept] = {}
 
-    def on_zero_shot_start(self, task: Any) -> None:  # noqa: ANN401
+    def on_cases_start(self, task: Any) -> None:  # noqa: ANN401
         """Choose the cases."""
         ids = [case.case_id for case in task.trainer.datamodule.cases("test")]
         self._chosen = evenly_spaced(ids, self.cases)
         self._kept = {}
+        results = task.method_results()
+        self._titles = {one.method: f"{one.title}{' (baseline)' if one.baseline else ''}" for one in results}
 
     @rank_zero_only
     def on_case(self, task: Any, method: str, case: AssembledCase, found: CaseSegmentation) -> None:  # noqa: ANN401
@@ -71,8 +77,7 @@ class SegmentationSheet(ZeroShotObserver):
         kept = self._kept[case.case_id]
         focus = kept.drawn[0]
         masks = found.masks[kept.drawn, kept.index].cpu()
-        title = f"{task.methods[method].title}{' (baseline)' if task.methods[method].baseline else ''}"
-        kept.sheet.results[title] = (masks, found.native_maps(focus)[kept.index].cpu())
+        kept.sheet.results[self._titles[method]] = (masks, found.native_maps(focus)[kept.index].cpu())
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -88,34 +93,10 @@ class SegmentationSheet(ZeroShotObserver):
         write_atomically(Path(trainer.default_root_dir) / "segmentation_sheet.png", buffer.getvalue())
 
 
-def evenly_spaced(names: list[str], count: int) -> list[str]:
-    """The middle names of `count` equal parts of a list; all of them where there are fewer."""
-    if len(names) <= count:
-        return names
-    return [names[int((n + 0.5) * len(names) / count)] for n in range(count)]
-
-
-def colours_of(structures: list[int]) -> list[int]:
-    """A colour for each of some structures: its own place in `COLOURS`, from case to case, or the next that is free.
-
-    Args:
-        structures: Places of at most as many structures as there are colours, in any order.
-
-    Returns:
-        Places in `COLOURS`, each once.
-    """
-    taken: dict[int, int] = {}
-    for structure in sorted(structures):
-        places = ((structure + n) % len(COLOURS) for n in range(len(COLOURS)))
-        taken[structure] = next(place for place in places if place not in taken.values())
-    return [taken[structure] for structure in structures]
-
-
 def _look_at(case: AssembledCase, structures: dict[str, tuple[int, ...]]) -> _Kept:
     reference = case.reference
     assert reference is not None, case.case_id
-    outlined = torch.isin(reference, torch.tensor([i for ids in structures.values() for i in ids]).to(reference))
-    index = int(outlined.flatten(1).sum(dim=1).argmax())
+    index = largest_slice(reference, structures)
     parts = torch.stack([torch.isin(reference[index], torch.tensor(ids).to(reference)) for ids in structures.values()])
     sizes: Tensor = parts.flatten(1).sum(dim=1)
     drawn = sizes.sort(descending=True, stable=True).indices[: len(COLOURS)].tolist()

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from medzeroseg.callbacks.zero_shot_observer import ZeroShotObserver
+from medzeroseg.callbacks.case_observer import CaseObserver
 from medzeroseg.metrics.text_sensitivity import OTHERS, TextSensitivityMetric
 from medzeroseg.prompts import ANY_MODALITY, PromptLibrary, embed_prompts
 from medzeroseg.saliency import PatchTextEvidence
@@ -19,7 +19,7 @@ from medzeroseg.tables.writer import Table, write_table
 NONSENSE = ("purple bicycle", "wooden chair", "railway station")
 
 
-class TextSensitivity(ZeroShotObserver):
+class TextSensitivity(CaseObserver):
     """Leaves `text_sensitivity.{md,csv,tex,json}` in the run's folder and logs what they say.
 
     `test/<method>/prompt_correlation`, one for each saliency, under the first method that has it: mean correlation,
@@ -49,7 +49,7 @@ class TextSensitivity(ZeroShotObserver):
         self._embeddings = torch.empty(0)
         self._evidence: PatchTextEvidence | None = None
 
-    def on_zero_shot_start(self, task: Any) -> None:  # noqa: ANN401
+    def on_cases_start(self, task: Any) -> None:  # noqa: ANN401
         """Embed the nonsense and the foreign structures, in the sentences that the structures get."""
         modality = task.trainer.datamodule.modality
         others = [*self.nonsense, *foreign_structures(task.library, modality, list(task.structures))]

@@ -7,19 +7,18 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from medzeroseg.callbacks.segmentation import SegmentationEvaluator
-from medzeroseg.errors import CheckpointError, ConfigurationError
+from medzeroseg.errors import ConfigurationError
+from medzeroseg.losses.deep_supervision import deep_supervision
 from medzeroseg.losses.dice_cross_entropy import DiceCrossEntropyLoss
 from medzeroseg.metrics.case_overlap import CaseDice
 from medzeroseg.models.segmentation_networks import GreyTransform, NetworkBuilder
-from medzeroseg.models.slice_segmenter import SliceSegmenter, random_windows
+from medzeroseg.models.slice_segmenter import SliceSegmenter
 from medzeroseg.schedules import LRSchedule
 from medzeroseg.tables.segmentation_records import MethodResult
+from medzeroseg.tasks import cases
 from medzeroseg.tasks.base import BaseTask
-from medzeroseg.tasks.cases import case_segmentation, labelled_data, slice_names
 from medzeroseg.weak_supervision import ZeroShotTeacher
-from medzeroseg.zero_shot.assembly import CaseAssembler, SliceResult
-
-Batch = dict[str, Any]
+from medzeroseg.zero_shot.assembly import SliceResult
 
 
 class SegmentationTask(BaseTask):
@@ -35,8 +34,7 @@ class SegmentationTask(BaseTask):
         evaluator: Scores the test cases.
         optimizer: Makes the optimizer from parameter groups.
         lr_schedule: Makes the learning-rate schedule; None: constant.
-        window_px: Side of the square windows that are trained on and predicted; None: whole images, all brought to one
-            size by the data module.
+        window_px: Side of the square windows that are trained on and predicted; None: whole images, all of one size.
         test_time_flips: Average with the predictions of the mirrored images. What tells left from right loses by it.
         key: Key of the method in records and tables.
 
@@ -62,9 +60,8 @@ class SegmentationTask(BaseTask):
         self.builder, self.loss, self.teacher = network, loss or DiceCrossEntropyLoss(), teacher
         self.evaluator = evaluator or SegmentationEvaluator()
         self.window_px, self.test_time_flips, self.key = window_px, test_time_flips, key
-        self.network = nn.Module()  # waits for the dataset's labels
+        self.network = cast(SliceSegmenter, nn.Module())  # waits for the dataset's labels
         self.structures: dict[str, tuple[int, ...]] = {}
-        self._assembler = CaseAssembler()
 
     def configure_callbacks(self) -> list[SegmentationEvaluator]:
         """Let Lightning call the evaluator that the task holds."""
@@ -73,7 +70,7 @@ class SegmentationTask(BaseTask):
     def prepare_data(self) -> None:
         """Let the teacher label the images; Lightning calls this in one process a node while the others wait."""
         if self.teacher is not None and self.trainer.state.fn == "fit":
-            self.teacher.label(labelled_data(self.trainer, self), self.trainer.strategy.root_device)
+            self.teacher.label(cases.labelled_data(self.trainer, self), self.trainer.strategy.root_device)
 
     def setup(self, stage: str) -> None:
         """Hand the network's preprocessing to the data module, and make the network for its labels.
@@ -81,7 +78,7 @@ class SegmentationTask(BaseTask):
         Raises:
             ConfigurationError: The data module holds no labelled cases, or its images do not fit the network.
         """
-        data, multiple = labelled_data(self.trainer, self), self.builder.multiple_px
+        data, multiple = cases.labelled_data(self.trainer, self), self.builder.multiple_px
         if self.window_px is None and data.image_size_px % multiple:
             raise ConfigurationError(f"data: image_size_px must be a multiple of {multiple}, not {data.image_size_px}")
         data.attach_model(train_transform=GreyTransform(), eval_transform=GreyTransform())
@@ -93,88 +90,58 @@ class SegmentationTask(BaseTask):
 
     def forward(self, images: Tensor) -> Tensor:
         """Class probabilities: (B, 1, H, W) -> (B, K, H, W) float32."""
-        return self._network.probabilities(images)
+        return self.network.probabilities(images)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: cases.Batch, batch_idx: int) -> Tensor:
         """One step."""
-        images, classes = batch["image"], self._network.to_classes(batch["mask"])
-        if self.window_px is not None:
-            keys = [f"{torch.initial_seed()}/{self.current_epoch}/{name}" for name in slice_names(batch)]
-            images, classes = random_windows(images, classes, self.window_px, keys)
-        outputs = self._network(images)
-        heads = outputs.unbind(dim=1) if outputs.ndim == 5 else [outputs]
-        weights = [0.5**n for n in range(len(heads))]  # nnU-Net's: each coarser output counts half
-        losses = [weight * self.loss(head, classes) for weight, head in zip(weights, heads, strict=True)]
-        loss = torch.stack(losses).sum() / sum(weights)
+        images, classes = cases.training_pixels(batch, self.network, f"{torch.initial_seed()}/{self.current_epoch}")
+        loss = deep_supervision(self.loss, self.network(images), classes)
         self.require_finite(loss, batch, batch_idx)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
         return loss
 
     def on_validation_epoch_start(self) -> None:
         """Forget the cases of the epoch before."""
-        cases = labelled_data(self.trainer, self).cases("val")
-        self._dice = CaseDice([case.case_id for case in cases], self.structures).to(self.device)
+        names = [case.case_id for case in cases.labelled_data(self.trainer, self).cases("val")]
+        self._dice = CaseDice(names, self.structures).to(self.device)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: cases.Batch, batch_idx: int) -> None:
         """Count the overlaps of a batch at native size."""
         probabilities = self(batch["image"])
         self.require_finite(probabilities.sum(), batch, batch_idx)  # broken weights must not become the last checkpoint
-        for n, (case_id, mask) in enumerate(zip(batch["case_id"], batch["native_mask"], strict=True)):
-            labels = self._network.labels_at(probabilities[n : n + 1], (mask.shape[0], mask.shape[1]))
-            self._dice.update(case_id, labels[0], mask)
+        for case_id, labels, mask in cases.native_labels(batch, self.network, probabilities):
+            self._dice.update(case_id, labels, mask)
 
     def on_validation_epoch_end(self) -> None:
         """Log the DSC, which every rank computes from the counts of all."""
-        means = self._dice.percentages()
-        self.log_dict({f"val/{name}": value for name, value in means.items()})
+        self.log_dict({f"val/{name}": value for name, value in self._dice.percentages().items()})
 
     def on_test_epoch_start(self) -> None:
-        """Tell the evaluator what comes."""
-        self._assembler = CaseAssembler()
-        cases = [case.case_id for case in labelled_data(self.trainer, self).cases("test")]
-        self.evaluator.begin(list(self.structures), [self.key], cases)
+        """Begin the test."""
+        self._test = cases.CaseTest(self, self.evaluator, [self.key])
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: cases.Batch, batch_idx: int) -> None:
         """Predict a batch, and score the cases that it completes."""
         with self.evaluator.timed(self.key):
             probabilities = self(batch["image"])
-        native = zip(probabilities, batch["native_image"], batch["native_mask"], strict=True)
-        results = [SliceResult({self.key: found}, image, mask) for found, image, mask in native]
-        for case in self._assembler.add(batch, results):
-            size = (case.images.shape[1], case.images.shape[2])
+        results = zip(probabilities, batch["native_image"], batch["native_mask"], strict=True)
+        for case in self._test.completed(batch, [SliceResult({self.key: p}, *native) for p, *native in results]):
             with self.evaluator.timed(self.key):
-                found = case_segmentation(self._network, case.maps[self.key], size, self.structures)
-            self.evaluator.score(self.key, case, found, self.structures)
+                found = cases.case_segmentation(self.network, case, self.key, self.structures)
+            self._test.finish(self.key, case, found)
 
     def on_test_epoch_end(self) -> None:
         """Every case must have been complete."""
-        self._assembler.require_nothing_left()
+        self._test.require_complete()
 
     def method_results(self) -> list[MethodResult]:
         """What the record says about the method, after a test."""
         taught = "" if self.teacher is None else f" on masks of {self.teacher.method.title}"
         reveals = self.teacher is not None and self.teacher.library.reveals_ground_truth
-        result = MethodResult(
-            method=self.key,
-            title=self.builder.title + taught,
-            layer="-",
-            minutes=self.evaluator.seconds[self.key] / 60,
-            reveals_ground_truth=reveals,
-            labels_used=self.teacher is None or reveals,
-        )
-        return [result]
+        minutes, labels = self.evaluator.seconds[self.key] / 60, self.teacher is None or reveals
+        return [MethodResult(self.key, self.builder.title + taught, "-", minutes, labels, reveals)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another architecture or for other labels.
-
-        Raises:
-            CheckpointError: Keys, shapes or label ids differ.
-        """
+        """Refuse weights of another architecture or for other labels, with a `CheckpointError`."""
         super().on_load_checkpoint(checkpoint)
-        theirs, ours = checkpoint["state_dict"]["network.label_ids"].tolist(), self._network.label_ids.tolist()
-        if theirs != ours:
-            raise CheckpointError(f"The checkpoint is for the label ids {theirs}, the data has {ours}.")
-
-    @property
-    def _network(self) -> SliceSegmenter:
-        return cast(SliceSegmenter, self.network)
+        cases.require_same_labels(checkpoint, self.network)

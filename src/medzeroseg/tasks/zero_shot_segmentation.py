@@ -9,14 +9,13 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from medzeroseg.callbacks.segmentation import SegmentationEvaluator
-from medzeroseg.callbacks.zero_shot_observer import ZeroShotObserver
 from medzeroseg.checkpoints import load_model_weights, read_checkpoint
-from medzeroseg.errors import ConfigurationError
 from medzeroseg.models import ImageTextModel
 from medzeroseg.prompts import DEFAULT_PROMPTS, PromptLibrary, embed_prompts
 from medzeroseg.tables.segmentation_records import MethodResult
+from medzeroseg.tasks.cases import CaseTest, labelled_data, slice_names
 from medzeroseg.zero_shot import MethodTable
-from medzeroseg.zero_shot.assembly import CaseAssembler, SliceResult
+from medzeroseg.zero_shot.assembly import SliceResult
 
 Batch = dict[str, Any]
 
@@ -67,7 +66,6 @@ class ZeroShotSegmentationTask(LightningModule):
         #: see `BaseTask.config`
         self.config: dict[str, Any] = {}
         self.structures: dict[str, tuple[int, ...]] = {}
-        self._assembler = CaseAssembler()
         #: (P + C, D), unit: of the structures, then of the prompts for comparison
         self.text_embeddings = torch.empty(0)
         self._source_of = {key: first for first, keys in methods.shared_saliency().items() for key in keys}
@@ -85,31 +83,23 @@ class ZeroShotSegmentationTask(LightningModule):
         Raises:
             ConfigurationError: The data module holds no labelled cases.
         """
-        data = cast(Any, self.trainer).datamodule
-        if not hasattr(data, "label_parts"):
-            raise ConfigurationError(
-                f"data: {type(data).__name__} holds no labelled cases, which {type(self).__name__} needs. "
-                "Use a data module derived from data_modules.SegmentationDataModule."
-            )
+        data = labelled_data(self.trainer, self)
         transform = self.model.image_transform(train=False)
         data.attach_model(train_transform=transform, eval_transform=transform)
 
     def on_test_epoch_start(self) -> None:
         """Embed the prompts, once."""
-        data = cast(Any, self.trainer).datamodule
+        data = labelled_data(self.trainer, self)
         self.structures = data.label_parts
         others = self.library.compared(list(self.structures), data.modality, self.compare_with)
         prompts = [self.library.prompt(name, data.modality) for name in (*self.structures, *others)]
         self.model.eval()
         self.text_embeddings = embed_prompts(self.model, prompts)
-        self._assembler = CaseAssembler()
-        self.evaluator.begin(list(self.structures), list(self.methods), [case.case_id for case in data.cases("test")])
-        for observer in self._observers():
-            observer.on_zero_shot_start(self)
+        self._test = CaseTest(self, self.evaluator, list(self.methods))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Make the maps of a batch, and segment the cases that it completes."""
-        keys = [f"{case}/{n}" for case, n in zip(batch["case_id"], batch["slice_index"].tolist(), strict=True)]
+        keys = slice_names(batch)
         maps: dict[str, Tensor] = {}
         for first, sharing in self.methods.shared_saliency().items():
             before = self.evaluator.seconds[first]
@@ -119,8 +109,7 @@ class ZeroShotSegmentationTask(LightningModule):
                 )
             for name in sharing[1:]:
                 self.evaluator.seconds[name] += self.evaluator.seconds[first] - before
-        for observer in self._observers():
-            observer.on_maps(self, batch, maps)
+        self._test.observe_maps(batch, maps)
         features = self.model.dense_features(batch["image"]) if self.methods.guided else None
         results = [
             SliceResult(
@@ -131,19 +120,17 @@ class ZeroShotSegmentationTask(LightningModule):
             )
             for n in range(len(keys))
         ]
-        for case in self._assembler.add(batch, results):
+        for case in self._test.completed(batch, results):
             assert case.reference is not None, case.case_id  # the data module refuses cases without
             for name, method in self.methods.items():
                 with self.evaluator.timed(name):
                     maps_of_case = case.maps[self._source_of[name]]
                     found = method(maps_of_case, case.images, len(self.structures), case.features)
-                self.evaluator.score(name, case, found, self.structures)
-                for observer in self._observers():
-                    observer.on_case(self, name, case, found)
+                self._test.finish(name, case, found)
 
     def on_test_epoch_end(self) -> None:
         """Every case must have been complete."""
-        self._assembler.require_nothing_left()
+        self._test.require_complete()
 
     def method_results(self) -> list[MethodResult]:
         """What the record says about each row, after a test."""
@@ -160,6 +147,3 @@ class ZeroShotSegmentationTask(LightningModule):
             )
             for name, method in self.methods.items()
         ]
-
-    def _observers(self) -> list[ZeroShotObserver]:
-        return [one for one in cast(Any, self.trainer).callbacks if isinstance(one, ZeroShotObserver)]
