@@ -64,8 +64,9 @@ class ACDCDataModule(SegmentationDataModule):
         challenge    testing/ tests; a fifth of training/ validates, chosen by hash (our rule: the challenge names no
                      validation patients).
         ssl4mis      70 / 10 / 20 of the 100 training patients, SSL4MIS's lists (Luo, github.com/HiLab-git/SSL4MIS).
-        publication  every training volume tests (n = 200), as in the publication (PLOS ONE 21(3) e0344978); nothing
-                     is left to train on.
+        publication  every volume of training/ tests (n = 200), as in the publication (PLOS ONE 21(3) e0344978), which
+                     does not say what trained its supervised rows. Here testing/ does, of which a fifth of the patients
+                     validates, chosen by hash: rows with and without training are compared on the same 200 volumes.
         lists        the lists in the folder (h5 form); without val.list a fifth of the training patients validates,
                      chosen by hash.
         auto         challenge for NIfTI, lists for h5.
@@ -120,11 +121,6 @@ class ACDCDataModule(SegmentationDataModule):
             raise InputError(f"{self.title}: {self.root} holds neither training/ nor train_slices.list. {HOW_TO_GET}")
         form, folder = found
         name = self.split if self.split != "auto" else "challenge" if form == "nifti" else "lists"
-        if name == "publication" and split != "test":
-            raise InputError(
-                f"{self.title}: the split 'publication' tests on every training volume, so it has no {split} cases; "
-                "to train or validate choose split=challenge or split=ssl4mis"
-            )
         if (name, form) in (("lists", "nifti"), ("challenge", "h5")):
             other = "'challenge' or 'ssl4mis'" if form == "nifti" else "'lists' or 'ssl4mis'"
             raise InputError(
@@ -134,7 +130,7 @@ class ACDCDataModule(SegmentationDataModule):
         choose: dict[str, Callable[[], list[SegmentationCase]]] = {
             "challenge": lambda: self._challenge(folder, split, skipped),
             "lists": lambda: self._lists(folder, split, skipped),
-            "publication": lambda: self._training(form, folder, skipped),
+            "publication": lambda: self._publication(form, folder, split, skipped),
             "ssl4mis": lambda: [
                 case for case in self._training(form, folder, skipped) if _ssl4mis_split(case.patient) == split
             ],
@@ -146,17 +142,23 @@ class ACDCDataModule(SegmentationDataModule):
             return find_h5(folder, skipped)
         return find_nifti(folder / "training", skipped, skip_missing=self.corrupt == "skip")
 
+    def _publication(self, form: Form, folder: Path, split: Split, skipped: Counter[str]) -> list[SegmentationCase]:
+        if split == "test":
+            return self._training(form, folder, skipped)
+        return _held_out(self._testing(folder, "publication", "trains on", skipped), split, "acdc_publication")
+
+    def _testing(self, folder: Path, name: str, use: str, skipped: Counter[str]) -> list[SegmentationCase]:
+        if not (folder / "testing").is_dir():
+            raise InputError(
+                f"{self.title}: {folder} has no testing/, which the split '{name}' {use}; fetch it, or use "
+                f"split=ssl4mis. {HOW_TO_GET}"
+            )
+        return find_nifti(folder / "testing", skipped, skip_missing=self.corrupt == "skip")
+
     def _challenge(self, folder: Path, split: Split, skipped: Counter[str]) -> list[SegmentationCase]:
         if split == "test":
-            if not (folder / "testing").is_dir():
-                raise InputError(
-                    f"{self.title}: {folder} has no testing/, which the split 'challenge' tests on; fetch it, or use "
-                    f"split=ssl4mis. {HOW_TO_GET}"
-                )
-            return find_nifti(folder / "testing", skipped, skip_missing=self.corrupt == "skip")
-        cases = self._training("nifti", folder, skipped)
-        validation = hold_out((case.patient for case in cases), 0.2, "acdc")
-        return [case for case in cases if (case.patient in validation) == (split == "val")]
+            return self._testing(folder, "challenge", "tests on", skipped)
+        return _held_out(self._training("nifti", folder, skipped), split, "acdc")
 
     def _lists(self, folder: Path, split: Split, skipped: Counter[str]) -> list[SegmentationCase]:
         if split == "test":
@@ -164,13 +166,16 @@ class ACDCDataModule(SegmentationDataModule):
         if split == "val" and (folder / "val.list").is_file():
             return h5_cases(folder, _read_list(folder / "val.list"), skipped)
         cases = h5_cases(folder, _read_list(folder / "train_slices.list"), skipped)
-        if (folder / "val.list").is_file():
-            return cases
-        validation = hold_out((case.patient for case in cases), 0.2, "acdc_h5")
-        return [case for case in cases if (case.patient in validation) == (split == "val")]
+        return cases if (folder / "val.list").is_file() else _held_out(cases, split, "acdc_h5")
 
 
 _FORMS: dict[Form, str] = {"nifti": "challenge's NIfTI form", "h5": "h5 form"}
+
+
+def _held_out(cases: list[SegmentationCase], split: Split, salt: str) -> list[SegmentationCase]:
+    """Training or validation cases: a fifth of the patients validates."""
+    validation = hold_out((case.patient for case in cases), 0.2, salt)
+    return [case for case in cases if (case.patient in validation) == (split == "val")]
 
 
 def _ssl4mis_split(patient: str) -> Split:

@@ -75,7 +75,22 @@ def test_the_publication_tests_on_all_training_volumes(root: Path, tmp_path: Pat
     dm = module(root, tmp_path, split="publication")
     dm.setup("test")
     assert len(dm.cases("test")) == 10
-    with pytest.raises(InputError, match=r"'publication' tests on every training volume.*no train cases.*ssl4mis"):
+
+
+def test_the_publications_split_trains_on_the_patients_that_it_does_not_test(tmp_path: Path):
+    root = write_acdc(tmp_path / "acdc", training=2, testing=5)
+    dm = module(root, tmp_path, split="publication")
+    dm.setup()
+    patients = {split: {case.patient for case in dm.cases(split)} for split in ("train", "val", "test")}  # type: ignore[arg-type]
+    assert patients["test"] == {"patient001", "patient002"}
+    assert len(patients["val"]) == 1
+    assert patients["train"] | patients["val"] == {f"patient{number}" for number in range(101, 106)}
+    assert not patients["train"] & patients["val"]
+
+
+def test_the_publications_split_cannot_train_without_the_testing_patients(tmp_path: Path):
+    root = write_acdc(tmp_path / "acdc", testing=0)
+    with pytest.raises(InputError, match=r"no testing/, which the split 'publication' trains on.*ssl4mis"):
         module(root, tmp_path, split="publication").setup("fit")
 
 

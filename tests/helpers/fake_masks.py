@@ -12,7 +12,7 @@ from tests.helpers.fake_zero_shot import build_part, write_checkpoint
 
 def write_mask_inputs(root: Path, project_root: Path) -> Path:
     """Write `data` and `samples`, as DATA_ROOT and REAL_SAMPLES hold them, `clip`, `sam`, and checkpoints."""
-    write_acdc(root / "data" / "ACDC", training=3, testing=1)
+    write_acdc(root / "data" / "ACDC", training=1, testing=3)  # testing/ trains, training/ tests
     write_raw(root / "data" / "Synapse", [1, 5, 6, 7])
     write_covid_qu_ex(root / "data" / "COVID-QU-Ex", count=1, splits=("Train", "Val", "Test"))
     write_real_samples(root / "samples")
