@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,8 +30,8 @@ from medzeroseg.imaging.reading import PictureSource
 from medzeroseg.inference.outputs import ResultFolder
 from medzeroseg.inference.request import SegmentationRequest
 from medzeroseg.inference.segmenting import Segmenter
-from medzeroseg.models import ImageTextModel, SaliencyLayer
-from medzeroseg.saliency import M2IB, GradCAM, GScoreCAM, PatchTextSimilarity, SaliencyMethod
+from medzeroseg.models import ImageTextModel, PatchTower, SaliencyLayer
+from medzeroseg.saliency import M2IB, GradCAM, GScoreCAM, PatchTextEvidence, PatchTextSimilarity, SaliencyMethod
 from medzeroseg.saliency.noise import keyed_noise
 from medzeroseg.segmenters import SamSegmenter, SegmentedPrompts, SpatialPrompts
 from medzeroseg.segmenters.sam import SamImage
@@ -117,6 +117,24 @@ class Bench:
             row("Grad-CAM / one forward", "ours", 1.3 if one else None),
             row(f"grad-cam {version('grad-cam')}'s Grad-CAM / one forward", "package", None),
         ]
+
+    def evidence(self, images: int, prompts: int) -> Row:
+        """Patch-text evidence of the small default model against one forward pass of its patch tower."""
+        model = ImageTextModel("small", patch_tower=PatchTower).to(self.device).eval()
+        pictures, texts, keys = replace(self, model=model).inputs(images, prompts)
+
+        def forward() -> Tensor:
+            with torch.no_grad():
+                return model.encode_patches(pictures)
+
+        contenders: dict[str, Callable[[], object]] = {
+            "forward": forward,
+            "ours": lambda: PatchTextEvidence()(model, pictures, texts, keys=keys),
+        }
+        seconds = interleaved_medians(contenders, 5 * self.rounds, self.device)  # milliseconds each
+        detail = f"{1e3 * seconds['ours']:.1f} ms / {1e3 * seconds['forward']:.1f} ms; {model.image_size_px[0]} pixels"
+        figure = "patch-text evidence of the small model / one forward of its patch tower"
+        return Row(figure, images, prompts, seconds["ours"] / seconds["forward"], 1.1, True, detail)
 
     def g_score_cam(self, images: int, prompts: int) -> Row:
         """GScoreCAM against the loop of its authors."""
@@ -270,6 +288,8 @@ def saliency_rows(bench: Bench, several: int) -> None:
     for images, prompts in ((1, 1), (4, 1), (1, several)):
         for row in bench.against_forward(images, prompts):
             print(row.markdown(), flush=True)
+    for images in (1, 4):
+        print(bench.evidence(images, 1).markdown(), flush=True)
     for prompts in (1, several):
         print(bench.g_score_cam(1, prompts).markdown(), flush=True)
     print(bench.m2ib(1, 1, frozen=False).markdown(), flush=True)
