@@ -105,6 +105,16 @@ def test_what_belongs_to_the_machine_is_no_change(monkeypatch: pytest.MonkeyPatc
     assert changed_keys(settings("base"), then) == ["data.init_args.root"]
 
 
+def test_moved_runs_are_no_change_but_another_model_is() -> None:
+    today, then = settings("weak"), settings("weak")
+    today |= {"runs_dir": "runs", "checkpoint": "runs/base/seed_0/checkpoints/best.ckpt"}
+    then |= {"runs_dir": "/old/runs", "checkpoint": "/old/runs/base/seed_0/checkpoints/best.ckpt"}
+    then["trainer"]["default_root_dir"] = "/old/runs/weak/seed_0"
+    assert changed_keys(today, then) == []
+    then["checkpoint"] = "/old/runs/other/seed_0/checkpoints/best.ckpt"
+    assert changed_keys(today, then) == ["checkpoint"]
+
+
 def test_a_file_that_is_no_configuration_is_a_change(tmp_path: Path) -> None:
     [step, _] = build(tmp_path)
     write(step, 100)

@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,13 +14,14 @@ from medzeroseg.tables import is_finished
 # Of a configuration: what does not change a run's figures, or belongs to the machine
 _FREE = frozenset(
     {
-        *("num_workers", "phantom_workers", "pin_memory", "persistent_workers", "cache_dir", "config"),
+        *("num_workers", "phantom_workers", "pin_memory", "persistent_workers", "cache_dir", "config", "runs_dir"),
         *("ckpt_path", "weights_only", "return_predictions", "verbose", "logger", "enable_progress_bar"),
         *("enable_model_summary", "accelerator", "devices", "num_nodes", "log_every_n_steps"),
+        *("stall_clock", "start_record", "step_checkpoint"),
     }
 )
 # Written relative to the working directory or not, they name the same place
-_PATHS = frozenset({"root", "folder", "checkpoint", "dirpath", "default_root_dir", "runs_dir"})
+_PATHS = frozenset({"root", "folder", "checkpoint", "dirpath", "default_root_dir"})
 
 
 class Stage(StrEnum):
@@ -77,7 +77,9 @@ def _status(step: Step, before: dict[Run, Status]) -> Status:
 
 def changed_keys(today: dict[str, Any], then: object) -> list[str]:
     """Keys (dotted, at most three of them) whose values differ between two configurations of a run."""
-    return sorted(_differences(_plain(today), _plain(then), ""))[:3]
+    places = [values.get("runs_dir", "runs") if isinstance(values, dict) else "runs" for values in (today, then)]
+    one, other = (_plain(values, os.path.abspath(at)) for values, at in zip((today, then), places, strict=True))  # noqa: PTH100
+    return sorted(_differences(one, other, ""))[:3]
 
 
 def _differences(one: object, other: object, at: str) -> list[str]:
@@ -89,9 +91,12 @@ def _differences(one: object, other: object, at: str) -> list[str]:
     return [] if one == other else [at or "all"]
 
 
-def _plain(value: object, key: str = "") -> object:
+def _plain(value: object, runs: str, key: str = "") -> object:
+    """Without what is free; paths in the folder of the runs relative to it, since it may be moved, others absolute."""
     if isinstance(value, dict):
-        return {name: _plain(item, name) for name, item in value.items() if name not in _FREE}
+        return {name: _plain(item, runs, name) for name, item in value.items() if name not in _FREE}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return str(Path(os.path.abspath(value))) if key in _PATHS and isinstance(value, str) else value  # noqa: PTH100
+        return [_plain(item, runs) for item in value]
+    if key not in _PATHS or not isinstance(value, str):
+        return value
+    return os.path.abspath(value).removeprefix(f"{runs}{os.sep}")  # noqa: PTH100 - names are compared, links are not
