@@ -97,6 +97,10 @@ def test_no_file_names_a_package_host(project_root: Path) -> None:
         "setup.cfg",
         "pyproject.toml",
         "Makefile",
+        "Dockerfile",
+        "MANIFEST.in",
+        "mkdocs.yml",
+        ".pre-commit-config.yaml",
     ):
         text = (project_root / name).read_text(encoding="utf-8")
         assert "://" not in text, name

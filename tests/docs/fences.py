@@ -42,7 +42,8 @@ def read_fences(page: Path) -> list[Fence]:
     for match in _MARKED.finditer(text):
         title = _TITLE.search(match["options"])
         found.append(Fence(match["when"] or "", match["language"], title[1] if title else "", match["code"]))
-    assert len(found) == text.count("<!-- runnable"), f"{page}: a mark is not followed by a fenced block"
+    marks = re.findall("^<!-- runnable", text, re.MULTILINE)
+    assert len(found) == len(marks), f"{page}: a mark is not followed by a fenced block"
     return found
 
 
