@@ -79,9 +79,8 @@ class SimilarityGraph(nn.Module):
     def forward(self, patches: Tensor, texts: Tensor) -> Tensor:
         """Compare every patch with every text."""
         features = F.normalize(patches.float(), dim=1) if self.normalised else patches.float()
-        # one matrix product: the shapes of a graph stay free
-        flat = features.flatten(2)
-        return self.scale * torch.matmul(texts, flat).unflatten(2, patches.shape[2:])
+        maps = self.scale * torch.matmul(texts, features.flatten(2))
+        return maps.reshape(len(patches), len(texts), *patches.shape[2:])
 
 
 @dataclass(frozen=True)

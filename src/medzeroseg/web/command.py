@@ -56,6 +56,9 @@ def run_serve(args: argparse.Namespace) -> int:
         raise ConfigurationError(f"max-upload-mb: at least 1, got {args.max_upload_mb}")
     if not 0 < args.port < 1 << 16:
         raise ConfigurationError(f"port: 1..65535, got {args.port}")
+    from medzeroseg.web.server import listen, serve
+
+    taken = listen(args.host, args.port)
     # model, torch and gradio take seconds to import
     from medzeroseg.inference.api import prepare
     from medzeroseg.inference.request import SegmentationRequest
@@ -71,7 +74,5 @@ def run_serve(args: argparse.Namespace) -> int:
         prompts=args.prompts or DEFAULT_PROMPTS,
         device=args.device,
     )
-    from medzeroseg.web.server import serve
-
-    serve(run, args.host, args.port, args.max_upload_mb << 20)
+    serve(run, taken, args.max_upload_mb << 20)
     return 0

@@ -1,10 +1,10 @@
 """Stands between a browser and the page: no outside addresses, no paths of the client's choosing, no large bodies."""
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -33,16 +33,19 @@ class Guard:
     """ASGI middleware.
 
     A message that names a file must name one within the folder of uploads: gradio would otherwise download addresses
-    that a client sends in their place. Files are handed out from that folder alone.
+    that a client sends in their place. Files are handed out from that folder alone. Where `hosts` are given, requests
+    under another name (a name of another site that was made to point here) and from pages of other sites get no answer.
 
     Args:
         app: What it guards.
         uploads: Folder of the uploads.
         upload_bytes: Size of the largest upload.
+        hosts: Names under which it may be asked; empty: any.
     """
 
-    def __init__(self, app: App, uploads: Path, upload_bytes: int) -> None:
+    def __init__(self, app: App, uploads: Path, upload_bytes: int, hosts: Collection[str] = ()) -> None:
         self.app = app
+        self.hosts = frozenset(hosts)
         self.uploads = uploads.resolve()
         self.upload_bytes = upload_bytes
 
@@ -51,13 +54,17 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        headers = dict(scope["headers"])
+        if self.hosts and not self._is_asked_directly(headers):
+            await _answer(send, 403, "not under this name, and not from other pages")
+            return
         path = unquote(scope["path"])
         if "/proxy=" in path or not self._serves(path):
             await _answer(send, 403, "not a file of this page")
             return
         if scope["method"] == "POST":
             is_upload = path.rstrip("/").endswith(_UPLOAD)
-            length = int(dict(scope["headers"]).get(b"content-length", b"0") or 0)
+            length = int(headers.get(b"content-length", b"0") or 0)
             # a little more than the file: the form around it
             most = self.upload_bytes + _MOST_MESSAGE_BYTES if is_upload else _MOST_MESSAGE_BYTES
             if length > most:
@@ -73,6 +80,11 @@ class Guard:
                     return
                 receive = _again(body, receive)
         await self.app(scope, receive, _with_headers(send))
+
+    def _is_asked_directly(self, headers: dict[bytes, bytes]) -> bool:
+        host, origin = headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin", b"").decode("latin-1")
+        name = urlsplit(f"//{host}").hostname
+        return name in self.hosts and (not origin or urlsplit(origin).netloc == host)
 
     def _serves(self, path: str) -> bool:
         """Whether a path asks for no file, or for one of ours; gradio has two spellings."""

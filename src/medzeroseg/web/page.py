@@ -27,9 +27,10 @@ CSS = """
 #status { min-height: 1.6em; }
 #status .fault { color: #b3261e; font-weight: 600; }
 .dark #status .fault { color: #ffb4ab; }
-#found table { width: 100%; border-collapse: collapse; }
-#found th, #found td { text-align: left; padding: .45em .6em .45em 0; vertical-align: top;
-  border-bottom: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }
+#found table { width: 100%; border-collapse: collapse; border: 0 !important; }
+#found th, #found td { text-align: left; vertical-align: top; padding: .5em .8em .5em 0 !important;
+  border: 0 !important;
+  border-bottom: 1px solid var(--border-color-primary) !important; overflow-wrap: anywhere; }
 #found td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
 #found i { display: inline-block; width: .9em; height: .9em; margin-right: .5em; border: 1px solid #0008;
   border-radius: 2px; vertical-align: -.1em; }
@@ -54,7 +55,7 @@ def build_page(service: Service) -> gr.Blocks:
         gr.Markdown(_INTRO)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                file = gr.File(label="Image: PNG, JPEG or DICOM", elem_id="image", height=140)
+                file = gr.File(label="Image: PNG, JPEG or DICOM", elem_id="image", height=200)
                 modality = gr.Dropdown([_BY_HEADER, *service.modalities], value=_BY_HEADER, label="Kind of image")
                 words = gr.Textbox(
                     label="What to look for, one structure a line",
@@ -170,7 +171,7 @@ def _summary(answer: Answer, rows: tuple[Row, ...]) -> str:
     view, depth = answer.result.view, len(answer.result.view_labels)
     where = f" Slice {answer.slice_number + 1} of {depth}." if depth > 1 else ""
     seconds = sum(answer.result.seconds.values())
-    return f"{said}{where} Looked at as {view.modality}; {seconds:.1f} s."
+    return f"{said}{where} Kind of image: {view.modality}; {seconds:.1f} s."
 
 
 def _table(rows: tuple[Row, ...]) -> str:

@@ -3,91 +3,116 @@
 import contextlib
 import ipaddress
 import os
+import socket
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from medzeroseg.errors import ConfigurationError
-from medzeroseg.inference.running import Run
+
+if TYPE_CHECKING:
+    from medzeroseg.inference.running import Run
 
 KEPT_S = 900
 """Age at which results are removed."""
 _SWEEP_S = 60
 
 
-def serve(run: Run, host: str, port: int, upload_bytes: int) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address, before the model is loaded.
+
+    Args:
+        host: Address to listen at.
+        port: Port.
+
+    Raises:
+        ConfigurationError: It cannot be taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigurationError(
+            f"port: {host}:{port} cannot be used ({error.strerror or error}); give another --port or --host"
+        ) from error
+
+
+def serve(run: "Run", taken: socket.socket, upload_bytes: int) -> None:
     """Serve until interrupted.
 
     Args:
         run: A loaded model.
-        host: Address to listen at.
-        port: Port.
+        taken: From `listen`.
         upload_bytes: Size of the largest upload.
-
-    Raises:
-        ConfigurationError: The address cannot be listened at.
     """
+    host, port = taken.getsockname()[:2]
     with tempfile.TemporaryDirectory(prefix="medzeroseg-serve-") as name, _sweeping(Path(name)):
-        folder = Path(name)
-        uploads = folder / "uploads"
-        uploads.mkdir()
-        # gradio reads these on import
-        os.environ |= {
-            "GRADIO_ANALYTICS_ENABLED": "False",
-            "GRADIO_TEMP_DIR": str(uploads),
-            "GRADIO_RUN_HISTORY": "False",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
-        import gradio as gr
-        from starlette.middleware import Middleware
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
+        app = build_app(run, Path(name), host, upload_bytes)
+        import uvicorn
 
-        from medzeroseg.web.guard import Guard
-        from medzeroseg.web.page import CSS, THEME, build_page
-        from medzeroseg.web.service import Service
-
-        middleware = [Middleware(Guard, uploads=uploads, upload_bytes=upload_bytes)]
-        if _is_loopback(host):
-            # another site's name that is made to point here gets no answer
-            middleware.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=[host, "localhost", "127.0.0.1"]))
-        else:
+        shown = f"[{host}]" if ":" in host else host
+        if not _is_loopback(host):
             print(  # noqa: T201 - the command's answer
                 f"medzeroseg: {host} can be reached from other machines, by anybody and without encryption",
                 file=sys.stderr,
             )
-        page = build_page(Service(run, folder))
-        try:
-            page.launch(
-                server_name=host,
-                server_port=port,
-                share=False,
-                inbrowser=False,
-                quiet=True,
-                show_error=False,
-                prevent_thread_lock=True,
-                max_file_size=upload_bytes,
-                ssr_mode=False,
-                mcp_server=False,
-                pwa=False,
-                run_history=False,
-                enable_monitoring=False,
-                allowed_paths=[],
-                footer_links=[],
-                css=CSS,
-                theme=gr.themes.Soft(**THEME),
-                app_kwargs={"middleware": middleware, "docs_url": None, "redoc_url": None, "openapi_url": None},
-            )
-        except OSError as error:
-            raise ConfigurationError(f"port: {host}:{port} cannot be used ({error}); give another --port") from error
-        shown = f"[{host}]" if ":" in host else host
         print(f"MedZeroSeg listens at http://{shown}:{port} (Ctrl+C ends it)", flush=True)  # noqa: T201
-        try:
-            page.block_thread()
-        finally:
-            page.close(verbose=False)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, access_log=False))
+        server.run(sockets=[taken])
+
+
+def build_app(run: "Run", folder: Path, host: str, upload_bytes: int) -> Any:  # noqa: ANN401 - FastAPI, imported late
+    """The page behind its guards, as an ASGI application.
+
+    Args:
+        run: A loaded model.
+        folder: Private; everything that is written lies in it.
+        host: The address that it will listen at.
+        upload_bytes: Size of the largest upload.
+    """
+    uploads = folder / "uploads"
+    uploads.mkdir()
+    # gradio reads these when it is imported
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_TEMP_DIR": str(uploads),
+        "GRADIO_RUN_HISTORY": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from medzeroseg.web.guard import Guard
+    from medzeroseg.web.page import CSS, THEME, build_page
+    from medzeroseg.web.service import Service
+
+    page = build_page(Service(run, folder))
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    hosts = {host, "localhost", "127.0.0.1", "::1"} if _is_loopback(host) else set()
+    app.add_middleware(Guard, uploads=uploads, upload_bytes=upload_bytes, hosts=hosts)
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        server_name=host,
+        allowed_paths=[],
+        show_error=False,
+        max_file_size=upload_bytes,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        run_history=False,
+        enable_monitoring=False,
+        footer_links=[],
+        css=CSS,
+        theme=gr.themes.Soft(**THEME),
+    )
+    page.has_launched = True  # gradio checks the paths of files only then; the guard has done so before
+    return app
 
 
 def _is_loopback(host: str) -> bool:
