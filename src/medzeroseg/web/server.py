@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -62,7 +63,10 @@ def serve(run: "Run", taken: socket.socket, upload_bytes: int) -> None:
             )
         print(f"MedZeroSeg listens at http://{shown}:{port} (Ctrl+C ends it)", flush=True)  # noqa: T201
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, access_log=False))
-        server.run(sockets=[taken])
+        # uvicorn raises the signal that ended it once more, which would end us before the folder is removed
+        signal.signal(signal.SIGTERM, _leave)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[taken])
 
 
 def build_app(run: "Run", folder: Path, host: str, upload_bytes: int) -> Any:  # noqa: ANN401 - FastAPI, imported late
@@ -113,6 +117,10 @@ def build_app(run: "Run", folder: Path, host: str, upload_bytes: int) -> Any:  #
     )
     page.has_launched = True  # gradio checks the paths of files only then; the guard has done so before
     return app
+
+
+def _leave(*_: object) -> None:
+    sys.exit(0)
 
 
 def _is_loopback(host: str) -> bool:
