@@ -55,6 +55,15 @@ def test_sum_over_ranks():
         assert threads == 1
 
 
+def _highest():
+    return distributed.highest([0, 2, 1][distributed.rank()], torch.device("cpu"))
+
+
+def test_all_ranks_get_the_highest_value():
+    assert run_in_processes(_highest, 3) == [2, 2, 2]
+    assert distributed.highest(1, torch.device("cpu")) == 1
+
+
 def _misbehave(how):
     if distributed.rank() == 1:
         if how == "raise":

@@ -5,15 +5,22 @@ from typing import Any, ClassVar, NoReturn
 
 import jsonargparse
 import yaml
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
+from medzeroseg.callbacks.stall_clock import StallClock
+from medzeroseg.callbacks.start_record import StartRecord
+from medzeroseg.callbacks.step_checkpoint import StepCheckpoint
+from medzeroseg.callbacks.step_seeds import StepSeeds
+from medzeroseg.checkpoint_io import AtomicCheckpointIO
 from medzeroseg.checkpoints import read_checkpoint
 from medzeroseg.config_errors import explain_parser_error
 from medzeroseg.errors import ConfigurationError
+from medzeroseg.failures import explain_failure
 from medzeroseg.files import require_writable, write_atomically
 from medzeroseg.run_folder import archive
 
@@ -69,28 +76,45 @@ class ExperimentCLI(LightningCLI):
         # each file by itself, before the overrides: silently wrong.
         ExperimentParser.words, ExperimentParser.folder = args, Path.cwd()
         shared: dict[str, Any] = {"parser_mode": "omegaconf+", "default_config_files": [str(DEFAULTS)]}
-        super().__init__(
-            model_class=LightningModule,
-            datamodule_class=LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            save_config_callback=SaveRunConfig,
-            save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
-            parser_class=ExperimentParser,
-            parser_kwargs={"parser_mode": "omegaconf+", **{name: dict(shared) for name in SUBCOMMANDS}},
-            args=args,
-        )
+        try:
+            super().__init__(
+                model_class=LightningModule,
+                datamodule_class=LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                save_config_callback=SaveRunConfig,
+                save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
+                parser_class=ExperimentParser,
+                parser_kwargs={"parser_mode": "omegaconf+", **{name: dict(shared) for name in SUBCOMMANDS}},
+                args=args,
+            )
+        except (RuntimeError, MemoryError) as error:
+            config = getattr(getattr(self, "model", None), "config", {})
+            explained = explain_failure(error, config, getattr(getattr(self, "datamodule", None), "reading", None))
+            if explained is None:
+                raise
+            raise explained from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what names an experiment and its row in the tables."""
+        """Add what names an experiment and its row in the tables, and what watches over every run.
+
+        The latter are callbacks of their own rather than in `trainer.callbacks`, which experiments replace.
+        """
         parser.add_argument("--experiment", type=str, default="unnamed", help="Name of the run's folder under runs/.")
         parser.add_argument("--label", type=str, default="${experiment}", help="Name of its row in the tables.")
         parser.add_argument("--dataset", type=str, default="unnamed", help="What it is tested on; groups the rows.")
         parser.add_argument("--published_row", type=str | None, default=None, help="Published figures to show beside.")
         parser.add_argument("--runs_dir", type=str, default="runs", help="Folder of all runs.")
+        for callback, key in (
+            (StepSeeds, "step_seeds"),
+            (StepCheckpoint, "step_checkpoint"),
+            (StallClock, "stall_clock"),
+            (StartRecord, "start_record"),
+        ):
+            parser.add_lightning_class_args(callback, key)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and look at the checkpoint that is named; a ${...} that leads nowhere is a fault like any other.
@@ -141,7 +165,9 @@ class ExperimentCLI(LightningCLI):
             raise ConfigurationError(message) from error
 
     def after_instantiate_classes(self) -> None:
-        """Give the task the configuration that made it."""
+        """Write checkpoints so that none is ever half-written; give the task the configuration that made it."""
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else the experiment has one of its own
+            self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if hasattr(self.model, "config"):
             dump = yaml.safe_load(self._parser(self.subcommand).dump(self.config[str(self.subcommand)]))
             trainer = {key: dump["trainer"].get(key) for key in _TRAINER_SETTINGS}

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from medzeroseg.experiments import find_experiment
+from medzeroseg.stop_signals import listening
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +33,10 @@ def run_train(args: argparse.Namespace) -> int:
         MedZeroSegError: With a message for a person.
     """
     configs = [find_experiment(name) for name in args.experiments]
-    from medzeroseg.training import train
+    with listening():  # before the imports, which take seconds
+        from medzeroseg.training import train
 
-    return train(configs, seeds=args.seeds, resume=args.resume, overrides=args.overrides)
+        return train(configs, seeds=args.seeds, resume=args.resume, overrides=args.overrides)
 
 
 def add_tables_arguments(parser: argparse.ArgumentParser) -> None:

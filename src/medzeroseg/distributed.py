@@ -47,6 +47,15 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return total
 
 
+def highest(value: int, device: torch.device) -> int:
+    """The largest ``value`` of all ranks, which all of them get; ``device`` is the process group's."""
+    if not is_distributed():
+        return value
+    values = torch.tensor(value, device=device)
+    dist.all_reduce(values, dist.ReduceOp.MAX)
+    return int(values)
+
+
 def all_gather_with_grad(tensor: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
     """Concatenate ``tensor`` over the ranks along its first dimension, keeping every rank's gradient.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -66,6 +67,12 @@ def describe_environment(trainer: Trainer) -> dict[str, str]:
         "precision": str(trainer.precision),
         "peak_memory_main_process_gib": f"{peak_gib:.2f}",
     }
+
+
+def describe_job() -> dict[str, str]:
+    """Number, nodes and restarts of the Slurm job that this process belongs to; empty outside one."""
+    names = ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_NODELIST", "RESTART_COUNT")
+    return {name.lower(): os.environ[f"SLURM_{name}"] for name in names if f"SLURM_{name}" in os.environ}
 
 
 def _processor() -> str:

@@ -1,6 +1,5 @@
-"""The folder of one run: making room for a new one, and finding where to go on."""
+"""The folder of one run: making room for a new one."""
 
-import os
 from datetime import datetime
 from pathlib import Path
 
@@ -33,13 +32,3 @@ def archive(folder: Path) -> None:
     except OSError as error:
         raise OutputError(f"Cannot move the earlier run {folder} to {target}: {error.strerror}.") from error
     rank_zero_info(f"The earlier run was moved to {target}.")
-
-
-def was_requeued() -> bool:
-    """Whether Slurm has started this job again, after a preemption or a node's failure."""
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-
-
-def has_preemption_checkpoint(folder: Path) -> bool:
-    """Whether Lightning has left a checkpoint before a preemption; it finds and prefers that one by itself."""
-    return any(folder.glob("hpc_ckpt_*.ckpt"))

@@ -13,7 +13,7 @@ from rich.console import Console
 from medzeroseg.checkpoints import read_checkpoint
 from medzeroseg.cli import ExperimentCLI
 from medzeroseg.errors import ConfigurationError
-from medzeroseg.run_folder import has_preemption_checkpoint, was_requeued
+from medzeroseg.slurm import was_requeued
 from medzeroseg.tables import Table, build_tables, is_finished, write_table
 
 _LOG_WIDTH = 120  # of a table that goes to a file
@@ -45,9 +45,7 @@ class TrainCLI(ExperimentCLI):
             if is_finished(folder):
                 rank_zero_info(f"{folder} is finished; nothing to resume.")
                 raise _Finished
-            if has_preemption_checkpoint(folder):
-                rank_zero_info(f"Going on from the checkpoint before the preemption in {folder}.")
-            elif last.is_file():
+            if last.is_file():
                 read_checkpoint(last)
                 config.ckpt_path = str(last)
             else:

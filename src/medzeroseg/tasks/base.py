@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import grad_norm
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from medzeroseg.checkpoints import require_same_architecture
-from medzeroseg.errors import ConfigurationError, NonFiniteLossError
+from medzeroseg.errors import ConfigurationError, NonFiniteGradientError, NonFiniteLossError
 from medzeroseg.schedules import LRSchedule
 
 
@@ -36,6 +35,7 @@ class BaseTask(LightningModule):
         #: What this run was configured with (`model`, `data`, `trainer`), plain values; kept in checkpoints so that
         #: they can be opened without their experiment file. Empty when the task was built in Python.
         self.config: dict[str, Any] = {}
+        self._cases: Iterable[object] = ()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimizer and schedule for the length of this run.
@@ -58,11 +58,27 @@ class BaseTask(LightningModule):
             "lr_scheduler": {"scheduler": self.lr_schedule(optimizer, steps), "interval": "step"},
         }
 
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Keep the names of the batch's cases, for the message if it breaks the gradients."""
+        self._cases = batch.get("case_id", [])
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the global gradient norm, before clipping and after unscaling."""
+        """Stop before broken gradients reach the weights; log their global norm, before clipping and after unscaling.
+
+        Raises:
+            NonFiniteGradientError: With the case ids of the batch, and the parameters.
+        """
+        gradients = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+        norm = nn.utils.get_total_norm(gradients.values())
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning
         if self.trainer.global_step % every == 0:
-            self.log("train/grad_norm", grad_norm(self, norm_type=2)["grad_2.0_norm_total"])
+            self.log("train/grad_norm", norm)
+        # a scaler (16-mixed) skips such steps by itself, and meets them while it searches for its scale
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None and not torch.isfinite(norm):
+            broken = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+            named = ", ".join(broken[:3]) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
+            what = f"A gradient is not finite (in {named})" if broken else "The gradients' norm is not finite"
+            raise NonFiniteGradientError(self._broken(what, self._cases))
 
     def require_finite(self, loss: Tensor, batch: dict[str, Any], batch_idx: int) -> None:
         """Stop before a broken loss reaches the weights.
@@ -70,14 +86,16 @@ class BaseTask(LightningModule):
         Raises:
             NonFiniteLossError: With the case ids of the batch, and where the last good checkpoint lies.
         """
-        if torch.isfinite(loss):
-            return
-        stage = "training" if self.trainer.training else "validation"
+        if not torch.isfinite(loss):
+            stage = "training" if self.trainer.training else "validation"
+            raise NonFiniteLossError(self._broken(f"The {stage} loss is {loss.item()}", batch["case_id"], batch_idx))
+
+    def _broken(self, what: str, cases: Iterable[object], batch_idx: int | None = None) -> str:
         written = [getattr(callback, "best_model_path", "") for callback in self.trainer.checkpoint_callbacks]
-        raise NonFiniteLossError(
-            f"The {stage} loss is {loss.item()} at epoch {self.current_epoch}, step {self.global_step}, "
-            f"batch {batch_idx}.\n"
-            f"Cases of the batch: {', '.join(map(str, batch['case_id']))}\n"
+        batch = "" if batch_idx is None else f", batch {batch_idx}"
+        return (
+            f"{what} at epoch {self.current_epoch}, step {self.global_step}{batch}.\n"
+            f"Cases of the batch: {', '.join(map(str, cases))}\n"
             f"The checkpoints before it are untouched: {', '.join(filter(None, written)) or 'none was written yet'}\n"
             "Look at these cases, lower the learning rate, or train with --trainer.precision=32-true."
         )

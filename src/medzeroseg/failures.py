@@ -1,0 +1,75 @@
+"""What to do about failures that torch reports in words of its own."""
+
+import re
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from medzeroseg import distributed
+from medzeroseg.errors import DeadWorkerError, LostRankError, MedZeroSegError, OutOfMemoryError
+
+_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(.*)")
+_SIGNALS = {
+    "Bus error": "Shared memory (/dev/shm) is full: use fewer or no workers, --data.init_args.num_workers=0.",
+    "Killed": "It was killed, most often for want of memory: use fewer workers, --data.init_args.num_workers=1.",
+}
+_LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Timed out waiting", "Socket Timeout")
+
+
+def explain_failure(
+    error: BaseException, config: Mapping[str, Any], reading: Callable[[int], str | None] | None = None
+) -> MedZeroSegError | None:
+    """Find the words for a failure that has a known cause.
+
+    Args:
+        error: What a training, validation or test has raised.
+        config: The run's configuration, plain values: `model`, `data`, `trainer`.
+        reading: Says what the worker process of a pid was reading, if the data module knows.
+
+    Returns:
+        The error to raise instead; None for an error that is none of these.
+    """
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return OutOfMemoryError(f"{text.splitlines()[0] if text else 'Out of memory.'}\n{_less_memory(config)}")
+    if not isinstance(error, RuntimeError):
+        return None
+    if worker := _WORKER.search(text):
+        pids = [int(pid) for pid in worker[1].split(",")]
+        read = [what for pid in pids if reading is not None and (what := reading(pid))]
+        place = f" while it was reading {', '.join(read)}" if read else ""
+        hint = next((hint for name, hint in _SIGNALS.items() if name in worker[2]), "")
+        hint = hint or "Look at that file, and read it in the main process: --data.init_args.num_workers=0."
+        return DeadWorkerError(f"A process that reads data (pid {worker[1]}){worker[2].rstrip('. ')}{place}.\n{hint}")
+    if distributed.is_distributed() and any(words in text for words in _LOST):
+        return LostRankError(
+            f"Rank {distributed.rank()} on {socket.gethostname()} has lost another rank: {text.splitlines()[0]}\n"
+            "The one that ended first is named in the job's log; why is in its own. Go on with RESUME=1."
+        )
+    return None
+
+
+def _less_memory(config: Mapping[str, Any]) -> str:
+    """The next things to try, in the order of what they cost."""
+    task = config.get("model", {}).get("init_args", {})
+    data = config.get("data", {}).get("init_args", {})
+    trainer = config.get("trainer", {})
+    batch = task.get("micro_batch_size") or data.get("batch_size") or 0
+    tries = []
+    if "32" in str(trainer.get("precision") or "32"):
+        tries.append("half of it for activations: --trainer.precision=bf16-mixed")
+    if batch > 1 and "micro_batch_size" in task:
+        tries.append(
+            "the same batch, its activations computed in parts, one part at a time: "
+            f"--model.init_args.micro_batch_size={batch // 2}"
+        )
+    elif batch > 1:
+        parts = 2 * (trainer.get("accumulate_grad_batches") or 1)
+        tries.append(
+            "the same number of rows a step, half of them at a time: "
+            f"--data.init_args.batch_size={batch // 2} --trainer.accumulate_grad_batches={parts}"
+        )
+    tries.append("more GPUs with smaller batches each, or smaller images: --data.init_args.image_size_px")
+    return "\n".join(["It needs less memory with, for example:", *(f"  {line}" for line in tries)])
