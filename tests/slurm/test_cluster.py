@@ -1,0 +1,137 @@
+"""Trainings as Slurm jobs over two nodes: to the end, preempted, a rank killed, a node crashed."""
+
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import DATA, differences
+from tests.slurm.conftest import Cluster, processes_of, wait_until
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(0)]  # each wait has a limit of its own
+
+EPOCHS = 12
+
+
+class Job:
+    """A small training on the phantom, two CPU tasks on two nodes."""
+
+    def __init__(self, cluster: Cluster, runs: Path, phantom: Path, *options: str) -> None:
+        self.cluster = cluster
+        self.folder = runs / "phantom_cehnc" / "seed_0"
+        self.logs = runs / "slurm" / "phantom_cehnc"
+        overrides = [
+            f"{DATA}root={phantom}",
+            *(f"{DATA}{size}" for size in ("train=64", "validation=8", "test=8", "phantom_workers=0")),
+            *(f"{DATA}{option}" for option in ("batch_size=4", "eval_batch_size=8", "num_workers=0")),
+            "--model.init_args.loss.init_args.lambda_update=adaptive",
+            "--model.init_args.window_share=0.5",
+            "--step_checkpoint.every_n_steps=5",
+            f"--trainer.max_epochs={EPOCHS}",
+            "--trainer.check_val_every_n_epoch=6",
+            "--trainer.enable_progress_bar=false",
+        ]
+        medzeroseg = Path(sys.executable).with_name("medzeroseg")
+        resources = ["--nodes", "2", "--gpus", "0", "--cpus-per-task", "1", "--time", "30", "--runs", str(runs)]
+        words = ["slurm", "phantom_cehnc", *resources, *options, "--", *overrides]
+        told = cluster.run("env", "OMP_NUM_THREADS=1", medzeroseg, *words)
+        self.number, *self.tables = re.findall(r"^Job (\d+):", told, flags=re.MULTILINE)
+
+    @property
+    def log(self) -> str:
+        """What the batch file and `srun` have said."""
+        path = self.logs / f"{self.number}.log"
+        return path.read_text(encoding="utf-8") if path.is_file() else "no log yet"
+
+    def rank_log(self, rank: int) -> str:
+        """What a rank has said, since its first start."""
+        path = self.logs / f"{self.number}_rank{rank}.log"
+        return path.read_text(encoding="utf-8") if path.is_file() else "no log yet"
+
+    def wait_for_a_checkpoint(self) -> None:
+        """Until the training is under way."""
+        seen = self._written()
+        wait_until(lambda: self._written() > seen, told=self.everything)
+
+    def wait_for(self, *states: str) -> float:
+        """Until Slurm has it in one of these states; seconds."""
+        return wait_until(lambda: self.cluster.state(self.number) in states, told=self.everything)
+
+    def everything(self) -> str:
+        """All logs."""
+        return f"{self.cluster.state(self.number)}\n{self.log}\n{self.rank_log(0)}\n{self.rank_log(1)}"
+
+    def _written(self) -> int:
+        path = self.folder / "checkpoints" / "last.ckpt"
+        return path.stat().st_mtime_ns if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, project_root: Path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project_root)
+        yield tmp_path_factory.mktemp("slurm")
+
+
+@pytest.fixture(scope="module")
+def whole(cluster: Cluster, folder: Path) -> Job:
+    """A job that nothing happens to."""
+    job = Job(cluster, folder / "whole", folder / "phantom")
+    job.wait_for("COMPLETED", "FAILED")
+    return job
+
+
+def test_two_nodes_train_as_one_and_the_tables_follow(cluster: Cluster, whole: Job) -> None:
+    assert cluster.state(whole.number) == "COMPLETED", whole.everything()
+    [start] = json.loads((whole.folder / "starts.json").read_text(encoding="utf-8"))
+    assert start["environment"]["world_size"] == "2"
+    assert start["slurm"] == {"job_id": whole.number, "job_nodelist": "node[1-2]"}
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in whole.rank_log(1)
+    [tables] = whole.tables
+    wait_until(lambda: cluster.state(tables) in ("COMPLETED", "FAILED"))
+    assert cluster.state(tables) == "COMPLETED"
+    assert (whole.folder.parents[1] / "tables" / "table1.md").is_file()
+
+
+def test_a_preempted_job_goes_on_and_ends_in_the_same_weights(cluster: Cluster, whole: Job, folder: Path) -> None:
+    job = Job(cluster, folder / "preempted", folder / "phantom", "--no-tables")
+    job.wait_for_a_checkpoint()
+    cluster.run("sbatch", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
+    job.wait_for("PENDING")
+    assert "The job is back in the queue" in job.rank_log(0)
+    wait_until(lambda: not processes_of(job.number))
+    cluster.start_now(job.number)
+    job.wait_for("COMPLETED", "FAILED")
+    assert cluster.state(job.number) == "COMPLETED", job.everything()
+    starts = json.loads((job.folder / "starts.json").read_text(encoding="utf-8"))
+    assert [start["slurm"].get("restart_count") for start in starts] == [None, "1"]
+    assert starts[1]["from_checkpoint"].endswith("last.ckpt")
+    assert differences(whole.folder, job.folder) == []
+
+
+def test_a_killed_rank_ends_the_job_and_a_crashed_node_does_not(cluster: Cluster, whole: Job, folder: Path) -> None:
+    job = Job(cluster, folder / "killed", folder / "phantom", "--no-tables")
+    job.wait_for_a_checkpoint()
+    [rank] = [pid for pid, number in processes_of(job.number).items() if number == "1"]
+    os.kill(rank, signal.SIGKILL)
+    assert job.wait_for("FAILED") < 30
+    assert wait_until(lambda: not processes_of(job.number)) < 30  # no orphans
+    assert re.search(r"srun: error: node2: task 1: Killed", job.log)
+    assert differences(whole.folder, job.folder)  # it has not come to the end
+
+    job = Job(cluster, folder / "killed", folder / "phantom", "--no-tables", "--resume")
+    job.wait_for_a_checkpoint()
+    cluster.manage("crash", "node2")
+    job.wait_for("PENDING")  # Slurm gives up a node after SlurmdTimeout
+    cluster.manage("boot", "node2")
+    cluster.start_now(job.number)
+    job.wait_for("COMPLETED", "FAILED")
+    assert cluster.state(job.number) == "COMPLETED", job.everything()
+    starts = json.loads((job.folder / "starts.json").read_text(encoding="utf-8"))
+    assert len(starts) == 3
+    assert all(start["from_checkpoint"] for start in starts[1:])
+    assert differences(whole.folder, job.folder) == []
