@@ -18,7 +18,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("[0-9]_*.py"))
 
 def read_notebook(name: str) -> nbformat.NotebookNode:
     """A notebook as its `.py` has it, without outputs."""
-    notebook = jupytext.read(FOLDER / f"{name}.py")
+    notebook: nbformat.NotebookNode = jupytext.read(FOLDER / f"{name}.py")
     # ids are random otherwise, and the .ipynb would change whenever it is made
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
