@@ -39,8 +39,12 @@ class Cluster:
 
     def state(self, job: str) -> str:
         """A job's state, as Slurm calls it."""
+        return self.field(job, "JobState")
+
+    def field(self, job: str, name: str) -> str:
+        """What Slurm shows of a job under a name."""
         fields = self.run("scontrol", "show", "job", job).split()
-        return next(field for field in fields if field.startswith("JobState=")).removeprefix("JobState=")
+        return next(field for field in fields if field.startswith(f"{name}=")).removeprefix(f"{name}=")
 
     def start_now(self, job: str) -> None:
         """Start a job that is back in the queue without the two minutes that Slurm leaves the nodes."""

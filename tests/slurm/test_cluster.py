@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,9 @@ def test_two_nodes_train_as_one_and_the_tables_follow(cluster: Cluster, whole: J
     assert start["environment"]["world_size"] == "2"
     assert start["slurm"] == {"job_id": whole.number, "job_nodelist": "node[1-2]"}
     assert "GLOBAL_RANK: 1, MEMBER: 2/2" in whole.rank_log(1)
+    began = datetime.fromisoformat(cluster.field(whole.number, "StartTime")).astimezone()
+    took = datetime.fromisoformat(start["time"]) - began
+    print(f"\nfrom the start of the job over two nodes to that of the fit: {took.total_seconds():.0f} s")  # noqa: T201
     [tables] = whole.tables
     wait_until(lambda: cluster.state(tables) in ("COMPLETED", "FAILED"))
     assert cluster.state(tables) == "COMPLETED"
@@ -116,8 +120,7 @@ def test_a_preempted_job_goes_on_and_ends_in_the_same_weights(cluster: Cluster, 
 def test_a_killed_rank_ends_the_job_and_a_crashed_node_does_not(cluster: Cluster, whole: Job, folder: Path) -> None:
     job = Job(cluster, folder / "killed", folder / "phantom", "--no-tables")
     job.wait_for_a_checkpoint()
-    [rank] = [pid for pid, number in processes_of(job.number).items() if number == "1"]
-    os.kill(rank, signal.SIGKILL)
+    os.kill(min(pid for pid, rank in processes_of(job.number).items() if rank == "1"), signal.SIGKILL)
     assert job.wait_for("FAILED") < 30
     assert wait_until(lambda: not processes_of(job.number)) < 30  # no orphans
     assert re.search(r"srun: error: node2: task 1: Killed", job.log)
