@@ -30,7 +30,7 @@ SLURM_ARGS ?=
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help setup train slurm slurm-array tables figures figures paper segment export serve dashboard phantom data-check test test-slow test-slurm check format bench lock docs docs-serve notebooks clean
+.PHONY: help setup train slurm slurm-array tables figures paper segment export serve dashboard phantom data-check test test-slow test-slurm check format bench lock docs docs-serve notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -63,9 +63,6 @@ slurm-array: slurm  ## the same as a job array: make slurm-array EXP="roco_cehnc
 
 tables: $(READY)  ## merge the tables of every experiment under runs/
 	@$(BIN)/medzeroseg tables --runs $(RUNS)
-
-figures: $(READY)  ## draw Figures 4-6 and the saliency sheets of every experiment under runs/
-	@$(BIN)/medzeroseg figures --runs $(RUNS)
 
 figures: $(READY)  ## draw Figures 4-6 and the saliency sheets of every experiment under runs/
 	@$(BIN)/medzeroseg figures --runs $(RUNS)

@@ -58,12 +58,6 @@ COMMANDS = (
         "medzeroseg.figures.command:run_figures",
     ),
     Command(
-        "figures",
-        "draw Figures 4-6 and the saliency sheets of all experiments",
-        "medzeroseg.figures.command:add_figures_arguments",
-        "medzeroseg.figures.command:run_figures",
-    ),
-    Command(
         "paper",
         "run everything behind Tables 1-3 and Figures 4-6, and write one report",
         "medzeroseg.paper.command:add_paper_arguments",
