@@ -46,7 +46,7 @@ def hooks(model):
 def test_the_list_is_complete():
     public = [getattr(saliency, name) for name in saliency.__all__]
     concrete = {x for x in public if inspect.isclass(x) and issubclass(x, SaliencyMethod) and not inspect.isabstract(x)}
-    assert concrete == {*(type(m) for m in METHODS), DPFEMSimilarity, PatchTextEvidence}
+    assert concrete == {*(type(m) for m in METHODS), DPFEMSimilarity, PatchTextEvidence, DPFEMEvidence}
     assert len({x.title for x in concrete}) == len(concrete)
 
 
