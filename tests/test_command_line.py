@@ -31,8 +31,8 @@ def _fails(words: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> s
     return message
 
 
-def _experiment(tmp_path: Path, old: str, new: str) -> Path:
-    text = Path("experiments/phantom_cehnc.yaml").read_text(encoding="utf-8")
+def _experiment(tmp_path: Path, old: str, new: str, base: str = "phantom_cehnc") -> Path:
+    text = Path(f"experiments/{base}.yaml").read_text(encoding="utf-8")
     assert old in text
     folder = tmp_path / "experiments"
     folder.mkdir()
@@ -53,7 +53,7 @@ def test_unknown_experiment_lists_the_known_ones(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("old", "new", "key", "line"),
     [
-        ("hard_fraction", "hard_fractoin", "hard_fractoin", None),
+        ("lambda_text_to_image", "lambda_txt_to_image", "lambda_txt_to_image", None),
         ("max_epochs: ", "max_epochs: x", "max_epochs", "max_epochs"),
         ("experiment: ", "experimemt: ", "experimemt", "experimemt"),
         ("warmup_fraction: 0.1", "warmup_fraction: fast", "warmup_fraction", "warmup_fraction"),
@@ -64,9 +64,7 @@ def test_unknown_experiment_lists_the_known_ones(capsys: pytest.CaptureFixture[s
 def test_a_wrong_key_is_named_with_its_file_and_line(
     old: str, new: str, key: str, line: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if old not in Path("experiments/phantom_cehnc.yaml").read_text(encoding="utf-8"):
-        old, new = "duplicate_texts: ignore", f"duplicate_texts: ignore\n        {new}: 1"
-    path = _experiment(tmp_path, old, new)
+    path = _experiment(tmp_path, old, new, "real_samples_cehnc")
     message = _fails(["train", str(path), "--", f"--runs_dir={tmp_path}"], 2, capsys)
     assert key in message
     rows = path.read_text(encoding="utf-8").splitlines()
