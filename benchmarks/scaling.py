@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -28,6 +29,7 @@ from medzeroseg.losses import CEHNCLoss
 from medzeroseg.models import ImageTextModel
 
 WARM_UP = 3
+PATIENCE_S = 1200.0
 
 
 class Step(nn.Module):
@@ -86,19 +88,23 @@ def main() -> None:
     parser.add_argument("--size-px", type=int, default=112)
     parser.add_argument("--cores", type=int, default=usable_cores(), help="of the one process (default: all)")
     args = parser.parse_args()
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name need not resolve
     context = multiprocessing.get_context("spawn")
-    results, turn = context.SimpleQueue(), context.Barrier(2)
+    results, turn = context.SimpleQueue(), context.Barrier(2, timeout=PATIENCE_S)
     with tempfile.TemporaryDirectory(prefix="scaling_") as folder:
         meeting = str(Path(folder) / "meeting")
-        team = [context.Process(target=take_turns, args=(rank, turn, meeting, args, results)) for rank in range(2)]
+        given = (turn, meeting, args, results)
+        team = [context.Process(target=take_turns, args=(rank, *given), daemon=True) for rank in range(2)]
         for process in team:
             process.start()
-        rates: dict[str, list[float]] = {"one": [], "two": []}
-        for _ in range(3 * args.rounds):
-            kind, rate = results.get()
-            rates[kind].append(rate)
         for process in team:
             process.join()
+            if process.exitcode:
+                raise SystemExit(f"a process ended with exit code {process.exitcode}")
+    rates: dict[str, list[float]] = {"one": [], "two": []}
+    while not results.empty():
+        kind, rate = results.get()
+        rates[kind].append(rate)
     one, two = statistics.median(rates["one"]), 2 * statistics.median(rates["two"])
     print(machine(torch.device("cpu")), f"{args.cores} cores, batch {args.batch}, {args.size_px} px\n", sep="; ")
     print("| processes | threads each | pairs/s |\n|---|---|---|")
