@@ -64,6 +64,8 @@ def write_model(model: ImageTextModel, arguments: Mapping[str, Any], folder: Pat
     model_cfg["vision_cfg"] |= {"image_size": model.image_size_px[0]}
     if "timm_model_name" in model_cfg["vision_cfg"]:
         model_cfg["vision_cfg"]["timm_model_pretrained"] = False
+    if "hf_model_name" in model_cfg["text_cfg"]:
+        model_cfg["text_cfg"]["hf_model_pretrained"] = False
     preprocess = {key: value for key, value in asdict(model.preprocess).items() if key != "size"}
     return {
         "model_cfg": {**model_cfg, "custom_text": True},

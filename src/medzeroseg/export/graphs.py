@@ -80,7 +80,7 @@ class SimilarityGraph(nn.Module):
         """Compare every patch with every text."""
         features = F.normalize(patches.float(), dim=1) if self.normalised else patches.float()
         maps = self.scale * torch.matmul(texts, features.flatten(2))
-        return maps.reshape(len(patches), len(texts), *patches.shape[2:])
+        return maps.reshape(patches.shape[0], texts.shape[0], *patches.shape[2:])
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ import yaml
 from medzeroseg.checkpoints import load_model_weights, read_checkpoint
 from medzeroseg.errors import CheckpointError, ConfigurationError
 from medzeroseg.export.folder import TOWERS_NAME, read_model
-from medzeroseg.imaging.errors import InputError
 from medzeroseg.models import ImageTextModel
-from medzeroseg.models.configured import build_configured, require_own_classes
+from medzeroseg.models.configured import build_configured, require_own_classes, wrapped_input_error
 from medzeroseg.zero_shot import ZeroShotMethod
 from medzeroseg.zero_shot.configured_methods import build_method
 
@@ -141,11 +140,9 @@ def load_method(path: Path) -> LoadedMethod:
     try:
         method = build_method(path.name, arguments)
     except ValueError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__
-        if cause is not None:  # the parser has wrapped what a part says of its own files
-            raise cause from error
+        of_file = wrapped_input_error(error)
+        if of_file is not None:
+            raise of_file from error
         raise ConfigurationError(f"{path}: {error}") from error
     return LoadedMethod(method.eval(), None if compare_with is None else tuple(compare_with), settings)
 

@@ -136,7 +136,7 @@ class ImageTextModel(nn.Module):
         longest = self._text_tower.max_length
         if tokens.ndim != 2 or tokens.shape[1] > longest:
             raise ValueError(f"tokens must be (B, L) with L at most {longest}, not {tuple(tokens.shape)}")
-        if len(tokens) == 0:
+        if tokens.shape[0] == 0:  # `len` would fix the batch of a traced graph
             return torch.zeros(0, self.embedding_dim, device=tokens.device)
         encoded = self._text_tower.forward(tokens) if whole else self._text_tower.encode(tokens)
         return F.normalize(encoded.float(), dim=-1)

@@ -6,6 +6,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from medzeroseg.errors import CheckpointError, ConfigurationError
+from medzeroseg.imaging.errors import InputError
 from medzeroseg.models.clip import ImageTextModel
 
 _OWN = "medzeroseg."
@@ -53,5 +54,16 @@ def build_configured(arguments: dict[str, Any], place: str) -> ImageTextModel:
     try:
         model: ImageTextModel = parser.instantiate(parser.parse_object({"model": arguments})).model
     except (ArgumentError, ValueError) as error:
+        of_file = wrapped_input_error(error)
+        if of_file is not None:
+            raise of_file from error
         raise ConfigurationError(f"{place} gives no usable image-text model: {error}") from error
     return model
+
+
+def wrapped_input_error(error: BaseException) -> InputError | None:
+    """What a part said of its own files, where the parser has wrapped it in an error of its own."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__cause__ or cause.__context__
+    return cause

@@ -214,7 +214,7 @@ class ModifiedResNetTower(ImageTower):
         positions = pool.positional_embedding[1:].to(patches.dtype)
         tokens = patches.flatten(2).transpose(1, 2) + positions
         projected: Tensor = pool.c_proj(pool.v_proj(tokens))
-        return projected.transpose(1, 2).reshape(len(patches), -1, *patches.shape[2:])
+        return projected.transpose(1, 2).reshape(patches.shape[0], -1, *patches.shape[2:])
 
     @property
     def patch_channels(self) -> int:  # noqa: D102

@@ -102,10 +102,10 @@ class _Actions:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    def take(self, path: str) -> tuple[bytes | None, str]:
+    def take(self, path: str) -> tuple[bytes, str]:
         """Read an upload and remove it from the disk."""
         try:
-            return Path(path).read_bytes(), ""
+            return Path(path).read_bytes(), "<p>Image read.</p>"
         finally:
             Path(path).unlink(missing_ok=True)
 
