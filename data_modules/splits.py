@@ -107,8 +107,8 @@ class SplitDataModule(LightningDataModule, ABC, Generic[DatasetT]):
         self.limits = dict(limits)
         self.datasets: dict[Part, DatasetT] = {}
         self.skipped: dict[Part, dict[str, int]] = {}
-        self._training: EpochDataLoader[Any] | None = None
-        self._position: dict[str, Any] = {}
+        self._train_loader: EpochDataLoader[Any] | None = None
+        self._resume_from: dict[str, Any] = {}
 
     @property
     def title(self) -> str:
@@ -181,20 +181,20 @@ class SplitDataModule(LightningDataModule, ABC, Generic[DatasetT]):
                 f"{max(1, len(dataset) // ranks)} or less"
             )
         sampler = EpochRandomSampler(dataset, self.seed, rank, ranks, self.drop_last)
-        self._training = EpochDataLoader(
+        self._train_loader = EpochDataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
             drop_last=self.drop_last,
             **self._loader_options(),
         )
-        if self._position:
-            self._training.load_state_dict(self._position)
-        return self._training
+        if self._resume_from:
+            self._train_loader.load_state_dict(self._resume_from)
+        return self._train_loader
 
     def state_dict(self) -> dict[str, Any]:
         """Say where the training stands in its epoch; Lightning puts it in checkpoints."""
-        return {} if self._training is None else self._training.state_dict()
+        return {} if self._train_loader is None else self._train_loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there.
@@ -202,9 +202,9 @@ class SplitDataModule(LightningDataModule, ABC, Generic[DatasetT]):
         Lightning asks the loader itself, too, but not where the optimizer's schedule has asked for the number of steps
         (`Trainer.estimated_stepping_batches`): then it has made the loader before it reads the checkpoint.
         """
-        self._position = dict(state_dict)
-        if self._training is not None:
-            self._training.load_state_dict(self._position)
+        self._resume_from = dict(state_dict)
+        if self._train_loader is not None:
+            self._train_loader.load_state_dict(self._resume_from)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Make validation batches in the dataset's order."""

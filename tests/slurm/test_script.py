@@ -85,6 +85,7 @@ def test_tasks_without_gpus_and_a_resume(tmp_path: Path) -> None:
     [words] = executed(job.render(), tmp_path)
     assert "--trainer.accelerator=cpu" in words
     assert "--trainer.devices=2" in words
+    assert "OMP_NUM_THREADS=${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}" in job.render()  # else its cores would idle
     assert words.index("--resume") < words.index("--")
 
 

@@ -111,6 +111,7 @@ class TrainingJob:
             name=self.name,
             directives="\n".join(f"#SBATCH --{key}={value}" for key, value in directives.items() if value is not None),
             grace_s=self.grace_s,
+            threads="1" if self.gpus else "$SLURM_CPUS_PER_TASK",
             log=f"{self.folder}/{stem}.log",
             rank_log=shlex.quote(f"{self.folder}/{stem}_rank%t.log"),
             experiments=shlex.join(name for name, _ in self.runs),
