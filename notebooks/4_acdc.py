@@ -94,7 +94,6 @@ assert main(["train", "phantom_acdc_zeroshot", "--", *words, *quiet(SMALL)]) == 
 
 # %%
 folder = runs(SMALL) / "phantom_acdc_zeroshot"
-record = json.loads((folder / "seed_0" / "segmentation.json").read_text())
 table = json.loads((folder / "tables" / "table2.json").read_text())
 rows = sorted(table["rows"], key=lambda row: row["metrics"]["dsc"]["mean"])
 figure, axis = plt.subplots(figsize=(8, 0.34 * len(rows) + 1), layout="constrained")
