@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import DATA, differences
+from medzeroseg.files import write_atomically
+from medzeroseg.slurm import TablesJob, TrainingJob
 from tests.slurm.conftest import Cluster, processes_of, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(0)]  # each wait has a limit of its own
@@ -99,6 +101,29 @@ def test_two_nodes_train_as_one_and_the_tables_follow(cluster: Cluster, whole: J
     wait_until(lambda: cluster.state(tables) in ("COMPLETED", "FAILED"))
     assert cluster.state(tables) == "COMPLETED"
     assert (whole.folder.parents[1] / "tables" / "table1.md").is_file()
+
+
+def test_an_array_runs_every_experiment_with_every_seed_and_the_tables_follow(cluster: Cluster, folder: Path) -> None:
+    program = folder / "bin" / "medzeroseg"  # a stand-in: what counts here is which runs Slurm makes of the array
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/bash\necho "$SLURM_NTASKS: ${{@:1:4}}" >> {folder}/calls\n')
+    program.chmod(0o755)
+    job = TrainingJob(
+        experiments=("a", "b"), seeds=(0, 1), gpus=0, cpus_per_task=1, time="5", runs_dir=folder / "array runs"
+    )
+    path = f"export PATH={program.parent}:"
+    numbers = []
+    for text in (job.render(), TablesJob(job).render()):
+        script = job.folder / f"{len(numbers)}.sbatch"
+        write_atomically(script, text.replace("export PATH=", path))
+        after = [f"--dependency=afterok:{numbers[0]}"] if numbers else []
+        numbers.append(cluster.run("sbatch", "--parsable", *after, script))
+    wait_until(lambda: cluster.state(numbers[1]) in ("COMPLETED", "FAILED"))
+    calls = (folder / "calls").read_text(encoding="utf-8").splitlines()
+    assert sorted(calls[:4]) == [f"1: train {name} --seeds {seed}" for name in "ab" for seed in (0, 1)]
+    assert calls[4] == f"1: tables --runs {folder / 'array runs'}"
+    names = {f"{numbers[0]}_{number}{part}.log" for number in range(4) for part in ("", "_rank0")}
+    assert {log.name for log in job.folder.glob("*.log")} == {*names, f"tables_{numbers[1]}.log"}
 
 
 def test_a_preempted_job_goes_on_and_ends_in_the_same_weights(cluster: Cluster, whole: Job, folder: Path) -> None:
