@@ -131,9 +131,13 @@ time.sleep(600)
             time.sleep(0.05)
         os.kill(os.getpid(), number)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        processes.run(plan, jobs=2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            processes.run(plan, jobs=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert saved.exists()
     assert processes.started[0].poll() == 75
     assert plan.outcomes[Run("a", 0)].end is End.STOPPED
