@@ -33,7 +33,7 @@ def require_maps_of(model: ImageTextModel, method, folder: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(texts, model.encode_text(tokens), atol=1e-4, rtol=0)
         torch.testing.assert_close(embeddings, model.encode_image(images), atol=1e-4, rtol=0)
-        expected = method(model, images, texts).maps
+        expected = method(model, images, texts, keys=list("abcd")).maps
     torch.testing.assert_close(maps, expected, atol=1e-3, rtol=1e-4)
 
 
