@@ -56,6 +56,7 @@ def test_it_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("NOTEBOOK_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own puts plots into the notebook
     execute.execute(name, tmp_path, small=True)
     executed = json.loads((tmp_path / f"{name}.ipynb").read_text(encoding="utf-8"))
     outputs = [output for cell in executed["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
