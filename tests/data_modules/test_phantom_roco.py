@@ -170,11 +170,12 @@ def test_report_counts_pairs_and_duplicates(phantom: Path):
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(phantom: Path, tmp_path: Path):
+    before = set(multiprocessing.active_children())  # of the session's process pool
     report = generate_roco(tmp_path / "other", **SMALL, workers=2)
     assert report.created
     assert digests(tmp_path / "other") == digests(phantom)
     assert traces(tmp_path / "other") == []
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_items_do_not_depend_on_the_size_of_other_splits(phantom: Path, tmp_path: Path):

@@ -117,7 +117,8 @@ class ZeroShotMethod(nn.Module):
         for start in range(0, len(images), self.slices_at_a_time):
             part = slice(start, start + self.slices_at_a_time)
             grey = images[part]
-            saliency = resize_maps(maps[part], (grey.shape[1], grey.shape[2]))
+            # interpolating between ones can give a little more than one
+            saliency = resize_maps(maps[part], (grey.shape[1], grey.shape[2])).clamp(0, 1)
             mask = self.postprocessing(saliency, grey, None if features is None else features[part])
             confidence = saliency
             if self.segmenter is not None:
