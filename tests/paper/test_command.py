@@ -94,7 +94,7 @@ def test_a_paper_is_made_in_order_once_and_with_the_same_figures_again(
         assert set(re.findall(r"^not built: (\w+)", shown, flags=re.MULTILINE)) == {"Figures"}, shown
         assert attempts(runs) == [("phantom_cehnc", 0), ("phantom_covid_qu_ex_zeroshot", 0)]
         report = (runs / "paper" / "tiny" / "report.html").read_text(encoding="utf-8")
-        assert "2 of 2 runs are finished." in report
+        assert "2 of 2 runs are finished" in report
         assert 'id="table1"' in report
         assert 'id="table2"' in report
     first, second = (json.loads((runs / "paper/tiny/index.json").read_text()) for runs in (one, other))
@@ -186,7 +186,7 @@ def test_a_paper_runs_in_order_and_only_what_is_left(
     assert main(words) == 0
     assert trainings.started == ["phantom_cehnc", "phantom_acdc_weak"]
     report = tmp_path / "runs" / "paper" / "two" / "report.html"
-    assert "2 of 2 runs are finished." in report.read_text(encoding="utf-8")
+    assert "2 of 2 runs are finished" in report.read_text(encoding="utf-8")
     assert main(words) == 0
     assert len(trainings.started) == 2
     assert main([*words, "--", "--trainer.max_epochs=9"]) == 0  # changes the configuration of both
