@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.faults import EXPECTED, STEPS, Fault, Outcome, differences, draw_faults, train_through
 
+pytestmark = pytest.mark.timeout(1800)  # every start of a training imports for seconds
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, project_root: Path):
