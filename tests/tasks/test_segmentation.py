@@ -11,14 +11,17 @@ from torch import Tensor
 
 from data_modules import ACDCDataModule
 from medzeroseg.callbacks.segmentation import SegmentationEvaluator
+from medzeroseg.callbacks.step_seeds import StepSeeds
 from medzeroseg.errors import CheckpointError, ConfigurationError
 from medzeroseg.metrics.segmentation import overlap_scores
 from medzeroseg.models import ImageTextModel
 from medzeroseg.models.segmentation_networks import DynUNet, ResUNet
+from medzeroseg.models.slice_segmenter import SliceSegmenter
 from medzeroseg.saliency import PatchTextSimilarity
 from medzeroseg.schedules import WarmupCosine
 from medzeroseg.tables.segmentation_records import CaseScore
-from medzeroseg.tasks import SegmentationTask
+from medzeroseg.tasks import SegmentationTask, cases
+from medzeroseg.tasks.cases import slice_names, training_pixels
 from medzeroseg.weak_supervision import ZeroShotTeacher
 from medzeroseg.zero_shot import ZeroShotMethod
 from tests.helpers.fake_data import write_acdc_h5
@@ -89,6 +92,29 @@ def test_windows_deep_supervision_and_flips_learn_too(root: Path, tmp_path: Path
     task = train(root, tmp_path, epochs=10, **options)
     [after] = make_trainer(tmp_path).test(task, datamodule=hearts(root), verbose=False)
     assert after["test/network/dsc"] > before["test/network/dsc"] + 20
+
+
+def test_where_windows_lie_does_not_depend_on_the_batch(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, Tensor] = {}
+
+    def note(batch: dict[str, Any], network: SliceSegmenter, draw: str) -> tuple[Tensor, Tensor]:
+        images, classes = training_pixels(batch, network, draw)
+        drawn.update(zip(slice_names(batch), images, strict=True))
+        return images, classes
+
+    monkeypatch.setattr(cases, "training_pixels", note)
+    of_size = []
+    for batch_size in (4, 8):
+        seed_everything(0)
+        drawn = {}
+        trainer = make_trainer(tmp_path, 1, callbacks=[StepSeeds(0)], limit_val_batches=0)
+        trainer.fit(make_task(window_px=16), datamodule=hearts(root, batch_size=batch_size))
+        of_size.append(drawn)
+    both = of_size[0].keys() & of_size[1].keys()
+    assert len(both) >= 8
+    assert all(torch.equal(of_size[0][name], of_size[1][name]) for name in both)
 
 
 def test_the_seed_decides_alone(root: Path, tmp_path: Path) -> None:

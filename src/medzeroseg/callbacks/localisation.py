@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from medzeroseg.callbacks.segmentation import UNKNOWN
 from medzeroseg.errors import ConfigurationError
 from medzeroseg.metrics.segmentation import SCORES, score_case
 from medzeroseg.prompts import embed_prompts
@@ -23,9 +24,6 @@ from medzeroseg.tables.localisation_records import (
 )
 from medzeroseg.tables.writer import write_table
 from medzeroseg.zero_shot.calibration import Calibration, PresenceOfPrompts
-
-UNKNOWN = 255
-"""Label id of pixels that nobody has outlined."""
 
 
 class Localisation(Callback):

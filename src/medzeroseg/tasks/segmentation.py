@@ -94,7 +94,8 @@ class SegmentationTask(BaseTask):
 
     def training_step(self, batch: cases.Batch, batch_idx: int) -> Tensor:
         """One step."""
-        images, classes = cases.training_pixels(batch, self.network, f"{torch.initial_seed()}/{self.current_epoch}")
+        draw = f"{cases.labelled_data(self.trainer, self).seed}/{self.current_epoch}"
+        images, classes = cases.training_pixels(batch, self.network, draw)
         loss = deep_supervision(self.loss, self.network(images), classes)
         self.require_finite(loss, batch, batch_idx)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
