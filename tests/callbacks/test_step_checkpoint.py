@@ -145,7 +145,12 @@ def test_random_numbers_depend_on_the_step_alone(tmp_path: Path) -> None:
     assert more_validation.drawn == whole.drawn
     model = Dropping()
     trainer = Trainer(
-        accelerator="cpu", max_epochs=2, logger=False, enable_progress_bar=False, callbacks=[StepSeeds(8)]
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[StepSeeds(8)],
     )
     trainer.fit(model, DataLoader(torch.ones(10, 2), batch_size=1))
     assert not set(model.drawn) & set(whole.drawn)

@@ -43,6 +43,7 @@ def fit(folder: Path, epochs: int, workers: int, at_train_end: bool = True, resu
     each_epoch = ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=at_train_end)
     trainer = Trainer(
         **{"accelerator": "cpu", "max_epochs": epochs, "logger": False, "callbacks": [each_epoch], **options},
+        default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
