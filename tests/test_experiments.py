@@ -104,7 +104,6 @@ def test_there_is_a_row_for_every_loss_and_model_of_table1() -> None:
     expected |= {f"roco_{model}_pretrained" for model in ("clip", "pmc_clip", "biomedclip")}
     expected |= {f"{dataset}_cehnc" for dataset in ("real_samples", *UNPUBLISHED)} | {"real_samples_infonce"}
     expected |= {"real_samples_dpfem", *(f"phantom_dpfem{paths}" for paths in ("", "_concat", "_local", "_global"))}
-    expected |= {"phantom_unasked_names"}
     assert expected == set(EXPERIMENTS)
 
 
