@@ -12,6 +12,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
+from medzeroseg.callbacks.dashboard import Dashboard
 from medzeroseg.callbacks.stall_clock import StallClock
 from medzeroseg.callbacks.start_record import StartRecord
 from medzeroseg.callbacks.step_checkpoint import StepCheckpoint
@@ -113,6 +114,7 @@ class ExperimentCLI(LightningCLI):
             (StepCheckpoint, "step_checkpoint"),
             (StallClock, "stall_clock"),
             (StartRecord, "start_record"),
+            (Dashboard, "dashboard"),
         ):
             parser.add_lightning_class_args(callback, key)
 
