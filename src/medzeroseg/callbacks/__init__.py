@@ -12,6 +12,7 @@ from medzeroseg.callbacks.segmentation_table import SegmentationTable
 from medzeroseg.callbacks.slice_keeper import SliceKeeper
 from medzeroseg.callbacks.text_sensitivity import TextSensitivity
 from medzeroseg.callbacks.throughput import Throughput
+from medzeroseg.callbacks.weight_average import WeightAverage
 
 __all__ = [
     "CaseObserver",
@@ -26,4 +27,5 @@ __all__ = [
     "SliceKeeper",
     "TextSensitivity",
     "Throughput",
+    "WeightAverage",
 ]
