@@ -19,6 +19,7 @@ from medzeroseg.errors import CheckpointError, StoppedError
 from medzeroseg.stop_signals import listening
 from medzeroseg.tasks.base import BaseTask
 from tests.callbacks.test_step_checkpoint import Signal
+from tests.tasks.test_performance import hearts, segmentation
 
 DECAY, LR = 0.5, 1.0
 
@@ -30,6 +31,7 @@ class Descending(BaseTask):
         super().__init__(lambda params: torch.optim.SGD(params, lr=LR))
         self.register_buffer("ids", torch.tensor([0, 3, 7], dtype=torch.uint8))
         self.register_buffer("running", torch.zeros(()))
+        self.register_buffer("mask", torch.tensor([0.1, -torch.inf]), persistent=False)
         self.seen: dict[str, list[float]] = {"train": [], "val": [], "val end": [], "test": []}
 
     def setup(self, stage: str) -> None:
@@ -45,8 +47,13 @@ class Descending(BaseTask):
         self.running += batch["image"].mean()
         return (self.layer.weight * batch["image"]).mean()
 
+    def on_validation_epoch_start(self) -> None:
+        self.metric = nn.Module()
+        self.metric.register_buffer("members", torch.ones(3), persistent=False)
+
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self._see("val")
+        assert self.mask.tolist() == pytest.approx([0.1, -torch.inf])
         self.log("val/weight", self.layer.weight.detach().squeeze())
 
     def on_validation_epoch_end(self) -> None:
@@ -153,3 +160,20 @@ def test_an_average_begun_late_starts_from_the_checkpoint(tmp_path: Path) -> Non
 def test_arguments_out_of_range_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         WeightAverage(**option)
+
+
+def test_a_network_made_for_the_data_is_averaged_and_tested(tmp_path: Path) -> None:
+    """It is not there when the callback is set up; validation gives the task a metric with buffers."""
+    task, trainer = segmentation(), make_trainer(tmp_path, WeightAverage(0.9), max_epochs=3)
+    trainer.fit(task, datamodule=hearts(tmp_path))
+    written = read_checkpoint(tmp_path / "last.ckpt")
+    names = [name for name in written["state_dict"] if name.startswith("network.")]
+    assert names
+    assert all(torch.equal(task.state_dict()[name], written["state_dict"][name]) for name in names)
+    assert not all(torch.equal(written["current_model_state"][name], written["state_dict"][name]) for name in names)
+    assert written["state_dict"]["network.label_ids"].tolist() == [0, 1, 2, 3]
+    [after_fit] = trainer.test(task, datamodule=hearts(tmp_path), verbose=False)
+    [of_file] = make_trainer(tmp_path / "test").test(
+        segmentation(), hearts(tmp_path), ckpt_path=tmp_path / "last.ckpt", weights_only=True, verbose=False
+    )
+    assert of_file == pytest.approx(after_fit, nan_ok=True)

@@ -1,13 +1,43 @@
 """Averaged weights for evaluation: an exponential moving average over the steps."""
 
-from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
+
+
+class MovingAverage(AveragedModel):
+    """A copy of a module that follows it: floats that checkpoints hold are averaged, all else in them is copied.
+
+    Constants that they do not hold (attention masks with -inf, tables) stay as they are, and what the module gains on
+    the way (metrics of a validation) is not followed.
+
+    Args:
+        module: What to follow.
+        decay: Share of the average that stays, in [0, 1).
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        super().__init__(module)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take a step towards the module; the first one goes all the way."""
+        values = model.state_dict()
+        pairs = [(own, values[name].to(own.device)) for name, own in self.module.state_dict().items()]
+        follows = [own.is_floating_point() and bool(self.n_averaged) for own, _ in pairs]
+        moved = [pair for pair, follow in zip(pairs, follows, strict=True) if follow]
+        if moved:
+            averages, targets = (list(column) for column in zip(*moved, strict=True))
+            torch._foreach_lerp_(averages, targets, 1 - self.decay)
+        for (own, value), follow in zip(pairs, follows, strict=True):
+            if not follow:
+                own.copy_(value)
+        self.n_averaged += 1
 
 
 class WeightAverage(WeightAveraging):
@@ -18,8 +48,8 @@ class WeightAverage(WeightAveraging):
     `segment` and `export` read; the trained weights are beside it (`current_model_state`), for a training that goes on.
 
     What differs from Lightning's class: the average is begun when the task is whole (some make their network for the
-    data at hand) and lies on its device; numbers that are no floats (label ids, counters) are copied, not averaged; a
-    validation sees the average to its end; a test after the training sees it, too.
+    data at hand) and lies on its device; only what checkpoints hold is averaged (`MovingAverage`); a validation sees
+    the average to its end; a test after the training sees it, too.
 
     Args:
         decay: Share of the average that stays, in [0, 1).
@@ -35,8 +65,8 @@ class WeightAverage(WeightAveraging):
             raise ValueError(f"decay must be in [0, 1), got {decay}")
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
-        super().__init__(device, use_buffers=True, multi_avg_fn=partial(move_average, decay))
-        self.every_n_steps = every_n_steps
+        super().__init__(device)
+        self.decay, self.every_n_steps = decay, every_n_steps
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """Whether the step that was just taken (0-based) counts."""
@@ -73,14 +103,5 @@ class WeightAverage(WeightAveraging):
 
     def _average(self, pl_module: LightningModule) -> AveragedModel:
         if self._average_model is None:
-            self._average_model = AveragedModel(pl_module, use_buffers=self._use_buffers, **self._kwargs)
+            self._average_model = MovingAverage(pl_module, self.decay)
         return self._average_model
-
-
-@torch.no_grad()
-def move_average(decay: float, averages: list[Tensor], values: list[Tensor], _: object = None) -> None:
-    """Move averages of one type of number towards values, in place: floats by 1 - `decay` of the way, others fully."""
-    if averages[0].is_floating_point():
-        torch._foreach_lerp_(averages, values, 1 - decay)
-    else:
-        torch._foreach_copy_(averages, values)
