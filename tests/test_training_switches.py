@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from medzeroseg.callbacks.step_checkpoint import StepCheckpoint
 from medzeroseg.checkpoints import read_checkpoint
 from medzeroseg.inference.loading import load_model
 from medzeroseg.main import main
@@ -25,9 +26,13 @@ def at_root(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project_root)
 
 
-def test_all_of_them_together_train_go_on_and_leave_a_checkpoint_that_everything_opens(
-    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_all_of_them_together_train_and_leave_a_checkpoint_that_everything_opens(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(
+        StepCheckpoint, "on_fit_start", lambda _, trainer, __: order.extend(type(c).__name__ for c in trainer.callbacks)
+    )
     switches = [
         f"{TOWERS}.freeze_text=1",
         f"{TOWERS}.layer_decay=0.5",
@@ -38,6 +43,7 @@ def test_all_of_them_together_train_go_on_and_leave_a_checkpoint_that_everything
         *AVERAGE,
     ]
     assert run("phantom_cehnc", inputs, tmp_path, [*FIT, *switches]) == 0
+    assert order.index("WeightAverage") < order.index("StepCheckpoint")  # which else would save before the update
     seed = tmp_path / "phantom_cehnc" / "seed_0"
     best = read_checkpoint(seed / "checkpoints" / "best.ckpt")
     assert best["config"]["model"]["init_args"]["towers"]["layer_decay"] == 0.5
