@@ -81,3 +81,21 @@ def test_a_tower_that_cannot_is_named_before_the_training(
 ) -> None:
     assert run("phantom_cehnc", inputs, tmp_path, [f"{TOWERS}.freeze_image=9"]) == 2
     assert "cannot freeze 9 layers of LocalConvNet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (f"{TOWERS}.layer_decay=0", "layer_decay must be in (0, 1], got 0.0"),
+        (f"{TOWERS}.gradient_checkpointing=[img]", "gradient_checkpointing"),
+        (f"{PERFORMANCE}.compile_mode=fast", "compile_mode"),
+    ],
+)
+def test_a_wrong_value_is_told_without_a_traceback(
+    option: str, told: str, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("phantom_cehnc", inputs, tmp_path, [option]) == 2
+    message = capsys.readouterr().err
+    assert told in message
+    assert "Union subtypes" not in message
+    assert "Traceback" not in message

@@ -38,7 +38,7 @@ def explain_failure(
         return None
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return CompilationError(
-            f"torch.compile failed: {next(filter(None, text.splitlines()), type(error).__name__)}\n"
+            f"torch.compile failed: {' '.join(list(filter(None, text.splitlines()))[:2]) or type(error).__name__}\n"
             "Train without it: --model.init_args.performance.compile=false"
         )
     if worker := _WORKER.search(text):

@@ -117,11 +117,11 @@ class HFTextTower(TextTower):
         """As `Tower.layers`.
 
         Raises:
-            ValueError: The encoder's parts are not named as BERT's are.
+            InputError: The encoder's parts are not named as BERT's are.
         """
         encoder = self.text.transformer
         if not hasattr(encoder, "embeddings") or not hasattr(getattr(encoder, "encoder", None), "layer"):
-            raise ValueError(f"the layers of the text tower {type(encoder).__name__} are not known; those of BERTs are")
+            raise InputError(f"the layers of the text tower {type(encoder).__name__} are not known; those of BERTs are")
         return [[encoder.embeddings], *([block] for block in encoder.encoder.layer)]
 
     def set_grad_checkpointing(self, enable: bool) -> None:  # noqa: D102

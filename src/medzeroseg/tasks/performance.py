@@ -34,8 +34,9 @@ class Performance:
 
     def __post_init__(self) -> None:
         """Refuse what would fail when the training starts."""
-        if self.compile and self.compile_backend not in (known := torch.compiler.list_backends(exclude_tags=())):
-            raise ValueError(f"compile_backend must be one of {', '.join(known)}, got {self.compile_backend!r}")
+        if self.compile and self.compile_backend not in torch.compiler.list_backends(exclude_tags=()):
+            known = ", ".join(torch.compiler.list_backends())  # without those for finding faults
+            raise ValueError(f"compile_backend must be one of {known}, got {self.compile_backend!r}")
 
     def lay_out(self, module: nn.Module) -> None:
         """Lay out the weights of a module that is whole, before ranks share it; values and names stay."""

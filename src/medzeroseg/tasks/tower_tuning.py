@@ -50,6 +50,7 @@ class TowerTuning:
 
         Raises:
             ValueError: A tower has not so many layers, or cannot recompute; names it.
+            InputError: The layers of a tower are not known.
         """
         for name in self.gradient_checkpointing:
             model.towers[name].set_grad_checkpointing(True)
@@ -64,7 +65,7 @@ class TowerTuning:
             named_parameters: The task's parameters.
 
         Raises:
-            ValueError: The layers of a tower are not known.
+            InputError: The layers of a tower are not known.
         """
         if self.layer_decay == 1:
             return parameter_groups(named_parameters)
