@@ -234,17 +234,38 @@ def test_everything_that_is_watched_reaches_tensorboard(
     assert [row.split("\t")[0] for row in rows[1:]] == ["image"] * 6 + ["text"] * 6
 
 
+SWITCHES = [
+    "--model.init_args.towers.freeze_text=1",
+    "--model.init_args.towers.layer_decay=0.9",
+    "--model.init_args.towers.gradient_checkpointing=[image,text]",
+    "--model.init_args.performance.channels_last=true",
+    "--model.init_args.performance.compile=true",
+    "--model.init_args.performance.compile_backend=eager",
+    "--trainer.callbacks+=medzeroseg.callbacks.WeightAverage",
+]
+
+
 @pytest.mark.slow
-def test_two_processes_train_and_write_one_table(inputs: Path, tmp_path: Path, project_root: Path) -> None:
+@pytest.mark.parametrize(("ranks", "switches"), [(2, []), (3, []), (2, SWITCHES)])
+def test_several_processes_train_and_write_one_table(
+    ranks: int, switches: list[str], inputs: Path, tmp_path: Path, project_root: Path
+) -> None:
+    """The splits do not divide: ranks have different numbers of batches, and one of a single pair."""
     import subprocess
     import sys
 
     words = [*SMALL_RUN, *overrides("phantom_cehnc", inputs), f"--runs_dir={tmp_path}"]
-    words += ["--trainer.devices=2", "--trainer.strategy=ddp", f"{DATA}batch_size=2"]
+    words += [f"{DATA}{size}" for size in ("train=12", "validation=7", "test=7", "batch_size=2", "eval_batch_size=2")]
+    words += [
+        f"{DATA}root={inputs / 'phantom_uneven'}",
+        f"--trainer.devices={ranks}",
+        "--trainer.strategy=ddp",
+        *switches,
+    ]
     command = [Path(sys.executable).with_name("medzeroseg"), "train", "phantom_cehnc", "--", *words]
     result = subprocess.run(command, cwd=project_root, capture_output=True, text=True, check=False, timeout=250)
     assert result.returncode == 0, result.stderr
     [record] = read_records(tmp_path)
-    assert record.environment["world_size"] == "2"
-    assert record.test_pairs == len(record.ranks) == 6
+    assert record.environment["world_size"] == str(ranks)
+    assert record.test_pairs == len(record.ranks) == 7
     assert not (tmp_path / "phantom_cehnc" / "archive").exists()

@@ -158,13 +158,19 @@ class ExperimentCLI(LightningCLI):
         """Build data, model and trainer.
 
         Raises:
-            ConfigurationError: A class refuses the value of one of its arguments.
+            ConfigurationError: A class refuses the value of one of its arguments, or the precision cannot be had here.
         """
         try:
             super().instantiate_classes()
         except (ValueError, MisconfigurationException) as error:
             message = explain_parser_error(str(error), ExperimentParser.words, ExperimentParser.folder)
             raise ConfigurationError(message) from error
+        precision = self.config[str(self.subcommand)].trainer.precision
+        if precision == "16-mixed" and self.trainer.precision != precision:
+            raise ConfigurationError(
+                f"trainer.precision={precision} needs a GPU; Lightning would go on with {self.trainer.precision} on "
+                f"this machine. Say so yourself: --trainer.precision={self.trainer.precision}"
+            )
 
     def after_instantiate_classes(self) -> None:
         """Write checkpoints so that none is ever half-written; give the task the configuration that made it."""

@@ -16,6 +16,7 @@ from medzeroseg.callbacks.slice_keeper import SliceKeeper
 from medzeroseg.callbacks.text_sensitivity import TextSensitivity
 from medzeroseg.callbacks.throughput import Throughput
 from medzeroseg.callbacks.validation_sheet import ValidationSheet
+from medzeroseg.callbacks.weight_average import WeightAverage
 
 __all__ = [
     "CaseObserver",
@@ -34,4 +35,5 @@ __all__ = [
     "TextSensitivity",
     "Throughput",
     "ValidationSheet",
+    "WeightAverage",
 ]
