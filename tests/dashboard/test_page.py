@@ -115,4 +115,4 @@ def test_runs_are_compared_by_settings_and_metrics(browser: Any) -> None:
 def test_the_projector_has_images_and_texts(browser: Any) -> None:
     shown = show(browser, "projector").frame_locator("iframe").frame_locator("iframe")  # a plugin's page in its own
     shown.get_by_text("Points: 12").first.wait_for()  # 6 pairs
-    shown.get_by_text("metadata.tsv").first.wait_for()
+    shown.get_by_text("Dimension: 128").first.wait_for()
