@@ -103,9 +103,8 @@ def find_rows(data: Path, checkpoint: Path) -> list[Row]:
             float(dice[0]),
         )
     if not rows:
-        raise ConfigurationError(
-            f"No test picture of the phantom in {data} shows {', '.join(w for _, w in ASKED.values())}"
-        )
+        asked = " or ".join(words for _, words, _ in ASKED.values())
+        raise ConfigurationError(f"No test picture of the phantom in {data} shows {asked}; make one with more pictures")
     return [rows[kind] for kind in ASKED if kind in rows]
 
 
@@ -135,9 +134,10 @@ def draw(rows: list[Row]) -> str:
                 _lay_over(panel, row)
                 _write(svg, x + 6, y + _PANEL - 7, f"DSC {row.dice:.2f}", 12, "white")
                 continue
-            size = {"width": str(row.grey.shape[1]), "height": str(row.grey.shape[0])}
-            name = {"id": f"picture{number}"} if raster is row.grey else {}
-            ElementTree.SubElement(panel, "image", href=_as_data(raster), **size, **name)
+            placed = {"href": _as_data(raster), "width": str(row.grey.shape[1]), "height": str(row.grey.shape[0])}
+            if raster is row.grey:
+                placed["id"] = f"picture{number}"
+            ElementTree.SubElement(panel, "image", placed)
     _write(svg, columns[0], height - 28, _SOURCE[0], 11, "#555")
     _write(svg, columns[0], height - 12, _SOURCE[1], 11, "#555")
     ElementTree.indent(svg, " ")
@@ -156,9 +156,8 @@ def _lay_over(panel: ElementTree.Element, row: Row) -> None:
     changes = np.diff(padded, axis=1)
     starts, ends = np.argwhere(changes == 1), np.argwhere(changes == -1)  # both in the order of lines
     runs = "".join(f"M{x} {y}h{end - x}v1h{x - end}z" for (y, x), (_, end) in zip(starts, ends, strict=True))
-    ElementTree.SubElement(
-        panel, "path", d=runs, **{"fill": "rgb({},{},{})".format(*COLOURS[0]), "fill-opacity": "0.6"}
-    )
+    colour = "rgb({},{},{})".format(*COLOURS[0])
+    ElementTree.SubElement(panel, "path", {"d": runs, "fill": colour, "fill-opacity": "0.6"})
     xs, ys = (values.reshape(-1, 3)[:, :2] + 0.5 for values in cell_edges(row.reference))
     lines = "".join(f"M{x[0]:g} {y[0]:g}L{x[1]:g} {y[1]:g}" for x, y in zip(xs, ys, strict=True))
     ElementTree.SubElement(panel, "path", {"d": lines, "stroke": "white", "stroke-width": "0.8", "fill": "none"})

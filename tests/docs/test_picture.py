@@ -55,6 +55,9 @@ def test_what_is_missing_is_named(
     assert "make phantom" in capsys.readouterr().err
     assert _draw(out, phantom, tmp_path / "none.ckpt", monkeypatch) == 2
     assert "none.ckpt" in capsys.readouterr().err
+    monkeypatch.setattr(picture, "_LEAST_PX", 10**9)
+    assert _draw(out, phantom, checkpoint, monkeypatch) == 2
+    assert "shows left ventricle or liver or lungs" in capsys.readouterr().err
     assert not out.exists()
 
 
