@@ -30,7 +30,7 @@ SLURM_ARGS ?=
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help setup train slurm slurm-array tables figures paper segment export serve dashboard phantom data-check test test-slow test-slurm check format bench lock docs docs-serve notebooks clean
+.PHONY: help setup train slurm slurm-array tables figures paper segment export serve dashboard phantom data-check test test-slow test-slurm check format bench lock docs docs-serve picture notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -106,7 +106,7 @@ format: $(READY)  ## let ruff format and fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## run a benchmark: make bench BENCH=losses (or data, segment, metrics, faults, scaling)
+bench: $(READY)  ## run a benchmark: make bench BENCH=losses (or data, segment, metrics, start, faults, scaling)
 	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 lock: $(READY)  ## compile requirements.lock again from requirements*.txt
@@ -117,6 +117,9 @@ docs: $(READY)  ## build the documentation into site/, warnings are errors
 
 docs-serve: $(READY)  ## show the documentation, and again after each change
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
+
+picture: $(READY)  ## draw the README's picture with a trained model: make picture [CKPT=runs/phantom_cehnc/seed_0/checkpoints/best.ckpt]
+	@$(BIN)/python -m docs_build.picture $(if $(CKPT),--checkpoint "$(CKPT)") $(ARGS)
 
 notebooks: $(READY)  ## run the notebooks: make notebooks [ARGS='3_segment']; the results are in runs/notebooks/
 	@$(BIN)/python -m notebooks.execute $(ARGS)

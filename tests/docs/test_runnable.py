@@ -4,14 +4,13 @@ Blocks are marked in the Markdown itself, see `tests.docs.fences`. The two main 
 and `make test`, are marked `ci` and not run again: `.ci/run` runs the tests, and the training is minutes long.
 """
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from data_modules import PhantomROCODataModule
 from tests.docs.fences import make_checkout, read_fences, run_fence
-from tests.helpers.fake_inference import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
@@ -21,18 +20,6 @@ PAGES = {
 MARKED = [page for page, fences in PAGES.items() if any(fence.when != "ci" for fence in fences)]
 SLOW = [page for page in MARKED if any(fence.when == "slow" for fence in PAGES[page])]
 FAST = [page for page in MARKED if any(fence.when == "" and not fence.title for fence in PAGES[page])]
-
-
-@pytest.fixture(scope="session")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "phantom"
-    PhantomROCODataModule(root, train=8, validation=4, test=12, phantom_workers=0).prepare_data()
-    return root
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.ckpt")
 
 
 @pytest.fixture
@@ -71,6 +58,20 @@ def test_each_guide_has_an_example_that_is_run() -> None:
     guides = {page for page in PAGES if page.startswith("docs/guides/")}
     assert len(guides) == 4
     assert guides <= set(MARKED)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quick-start.md"])
+def test_the_pages_of_a_new_user_are_run(page: str) -> None:
+    commands = [fence.code for fence in PAGES[page] if fence.when == "" and fence.language == "sh"]
+    assert any("medzeroseg segment" in command for command in commands)
+    assert any("make train EXP=phantom_cehnc" in fence.code for fence in PAGES[page] if fence.when == "ci")
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")]
+    assert len(links) > 20
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_a_mark_without_a_block_is_a_fault(tmp_path: Path) -> None:

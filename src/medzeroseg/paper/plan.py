@@ -197,7 +197,7 @@ def require_data(steps: Sequence[Step]) -> None:
         lines = [f"  {root}: for {', '.join(names)}" for root, names in missing.items()]
         raise ConfigurationError(
             "This data is not there (nothing was started):\n" + "\n".join(lines) + "\nPut it there, or name another "
-            "place with the variables DATA_ROOT and REAL_SAMPLES; README, 'Data and models, and their terms', tells "
+            "place with the variables DATA_ROOT and REAL_SAMPLES; README, 'Licences', tells "
             "where it is from. `make data-check` looks at it more closely."
         )
 
