@@ -21,7 +21,7 @@ DATASET ?=
 DATA    ?= phantom
 ROOT    ?=
 NODES   ?= 1
-GPUS    ?= 1
+GPUS    ?=
 PARTITION ?=
 TIME    ?=
 ACCOUNT ?=
@@ -51,11 +51,11 @@ $(READY): requirements.lock setup.cfg pyproject.toml
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-train: $(READY)  ## train and evaluate one experiment: make train EXP=phantom_cehnc [SEEDS="0 1 2"] [RESUME=1] [ARGS='--trainer.max_epochs=3']
-	@$(BIN)/medzeroseg train $(if $(EXP),$(EXP),'') --seeds $(SEEDS) $(if $(RESUME),--resume) $(if $(ARGS),-- $(ARGS))
+train: $(READY)  ## train and evaluate one experiment: make train EXP=phantom_cehnc [GPUS=8] [SEEDS="0 1 2"] [RESUME=1] [ARGS='--trainer.max_epochs=3']
+	@$(BIN)/medzeroseg train $(if $(EXP),$(EXP),'') --seeds $(SEEDS) $(if $(GPUS),--gpus $(GPUS)) $(if $(RESUME),--resume) $(if $(ARGS),-- $(ARGS))
 
 slurm: $(READY)  ## submit a training: make slurm EXP=roco_cehnc NODES=4 GPUS=8 [PARTITION= TIME= ACCOUNT= ARGS= DRY_RUN=1]; see docs/slurm.md
-	@$(BIN)/medzeroseg slurm $(if $(EXP),$(EXP),'') --seeds $(subst $(space),$(comma),$(strip $(SEEDS))) --nodes $(NODES) --gpus $(GPUS) \
+	@$(BIN)/medzeroseg slurm $(if $(EXP),$(EXP),'') --seeds $(subst $(space),$(comma),$(strip $(SEEDS))) --nodes $(NODES) --gpus $(or $(GPUS),1) \
 	  --runs $(RUNS) $(if $(PARTITION),--partition '$(PARTITION)') $(if $(TIME),--time '$(TIME)') $(if $(ACCOUNT),--account '$(ACCOUNT)') \
 	  $(if $(RESUME),--resume) $(if $(DRY_RUN),--dry-run) $(SLURM_ARGS) $(if $(ARGS),-- $(ARGS))
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from data_modules.pairs import (
     ImageTextCollate,
     ImageTextDataset,
@@ -140,6 +143,14 @@ class ImageTextDataModule(SplitDataModule[ImageTextDataset]):
     def collate(self) -> Callable[[Any], dict[str, Any]]:
         """Make batches of pairs; tokenise in the workers."""
         return ImageTextCollate(self.tokenizer)
+
+    def case_of_row(self, part: Part) -> npt.NDArray[np.int32]:
+        """Number the batches of evaluation: the same pairs whatever the number of processes, if that is not too high.
+
+        Where there are fewer batches than processes they are made smaller.
+        """
+        rows, (_, ranks) = len(self.datasets[part]), self._rank_and_ranks()
+        return np.arange(rows, dtype=np.int32) // min(self.eval_batch_size, max(1, rows // ranks))
 
     def case_ids(self, split: Split) -> list[str]:
         """Name the cases of a split that is set up, in the order to which a batch's `index` refers."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, get_worker_info
 
 from data_modules.seeding import stable_hash
+from medzeroseg.imaging import InputError
 
 _WORKERS = 256  # more than a machine has cores for
 
@@ -111,21 +112,32 @@ class EpochRandomSampler(DistributedSampler[Any]):
 
 
 class CaseSampler(DistributedSampler[Item_co]):
-    """Gives a rank whole cases, slice after slice, in the dataset's order; no case twice, none cut in two.
+    """Gives a rank whole cases, row after row, in the dataset's order; no case twice, none cut in two.
 
-    Being a `DistributedSampler`, it is left in place by Lightning, whose own would deal the slices out in turn. Ranks
-    may get different numbers of rows: evaluation must not synchronise batch by batch.
+    A case is what must stay together: the slices of a volume, or the pairs of an evaluation batch. Being a
+    `DistributedSampler`, it is left in place by Lightning, whose own would deal the rows out in turn. Ranks may get
+    different numbers of rows: evaluation must not synchronise batch by batch.
     """
 
     def __init__(self, dataset: Dataset[Item_co], case_of_row: npt.NDArray[np.int32], rank: int, ranks: int) -> None:
         """Choose the rank's cases.
 
         Args:
-            dataset: The slices.
-            case_of_row: (N,) which case each row belongs to, rising.
+            dataset: The rows.
+            case_of_row: (N,) which case each row belongs to: 0, 1, ..., rising.
             rank: This process, 0..ranks-1.
             ranks: How many processes share the work.
+
+        Raises:
+            InputError: There are fewer cases than ranks: one without any would leave the evaluation out, and the others
+                would wait for it.
         """
+        cases = int(case_of_row[-1]) + 1 if len(case_of_row) else 0
+        if 0 < cases < ranks:
+            raise InputError(
+                f"{cases} case(s) to evaluate cannot be shared by {ranks} processes: use at most {cases} "
+                "(make train GPUS=, --trainer.devices)"
+            )
         super().__init__(dataset, num_replicas=ranks, rank=rank, shuffle=False)
         self.rows: list[int] = np.flatnonzero(case_of_row % ranks == rank).tolist()
 

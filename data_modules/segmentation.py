@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from data_modules.cases import BACKGROUND, IGNORE, CaseIndex, LabelCheck, SegmentationCase
-from data_modules.loading import CaseSampler
 from data_modules.pairs import ImageTransform, SquareResize, Tokenizer
 from data_modules.pseudo_masks import ReplacedMaskReader, TakesPseudoMasks, pseudo_mask_file
 from data_modules.screening import some
@@ -185,11 +185,9 @@ class SegmentationDataModule(TakesPseudoMasks):
         """Make batches of slices."""
         return SliceCollate(self.label_names)
 
-    def _eval_dataloader(self, part: Part) -> DataLoader[Any]:
-        dataset = self.datasets[part]
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        sampler = CaseSampler(dataset, dataset.case_of_row, rank, ranks)
-        return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._loader_options())
+    def case_of_row(self, part: Part) -> npt.NDArray[np.int32]:
+        """The case of each slice."""
+        return self.datasets[part].case_of_row
 
     def cases(self, part: Part) -> list[SegmentationCase]:
         """List the cases of a split (or of "predict") that is set up, in the dataset's order."""

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from data_modules.cores import usable_cores
-from data_modules.loading import EpochDataLoader, EpochDataset, EpochRandomSampler
+from data_modules.loading import CaseSampler, EpochDataLoader, EpochDataset, EpochRandomSampler
 from data_modules.screening import NamedT, select_by_hash
 from medzeroseg.imaging import InputError
 
@@ -135,6 +137,10 @@ class SplitDataModule(LightningDataModule, ABC, Generic[DatasetT]):
     def summary(self, part: Part) -> str:
         """Say how much a part holds: "8 pairs, 7 distinct captions"."""
 
+    @abstractmethod
+    def case_of_row(self, part: Part) -> npt.NDArray[np.int32]:
+        """Say which rows of a part one process must evaluate together: (N,) numbers of cases, rising from 0."""
+
     def setup(self, stage: str | None = None) -> None:
         """Index the splits of a stage (each once) and log a summary.
 
@@ -173,7 +179,7 @@ class SplitDataModule(LightningDataModule, ABC, Generic[DatasetT]):
             InputError: The split has too few rows for one batch.
         """
         dataset = self.datasets["train"]
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        rank, ranks = self._rank_and_ranks()
         if self.drop_last and len(dataset) < self.batch_size * ranks:
             raise InputError(
                 f"{self.title}: the train split has {len(dataset)} {self.row}s, fewer than one batch of "
@@ -232,7 +238,13 @@ class SplitDataModule(LightningDataModule, ABC, Generic[DatasetT]):
         return f"{self.title} at {self.root}: " + ("; ".join(parts) or "not set up yet") + "."
 
     def _eval_dataloader(self, part: Part) -> DataLoader[Any]:
-        return DataLoader(self.datasets[part], batch_size=self.eval_batch_size, shuffle=False, **self._loader_options())
+        dataset = self.datasets[part]
+        # No row twice, whatever the number of processes. Lightning's own sampler fills up with repeated ones.
+        sampler = CaseSampler(dataset, self.case_of_row(part), *self._rank_and_ranks())
+        return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._loader_options())
+
+    def _rank_and_ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _loader_options(self) -> dict[str, Any]:
         return {

@@ -232,6 +232,13 @@ def test_mixed_precision_trains_and_a_fused_optimizer_in_it_is_refused(
     assert "fused=false" in _run_fails("phantom_cehnc", inputs, tmp_path, capsys, [mixed])
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in float16")
+def test_half_precision_without_a_gpu_is_refused_instead_of_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "phantom_cehnc", "--", "--trainer.precision=16-mixed"]
+    assert "16-mixed needs a GPU" in (message := _fails(words, 2, capsys))
+    assert "--trainer.precision=bf16-mixed" in message
+
+
 def test_a_checkpoint_of_another_architecture_is_refused(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

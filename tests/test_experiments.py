@@ -1,6 +1,7 @@
 """Every shipped experiment runs through `main()`: fit, test with the best checkpoint, tables."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from medzeroseg.dashboard import LAYOUT
 from medzeroseg.errors import NonFiniteLossError
 from medzeroseg.main import main
 from medzeroseg.models import ImageTextModel
@@ -212,26 +214,58 @@ def test_everything_that_is_watched_reaches_tensorboard(
     events = EventAccumulator(str(tmp_path / "phantom_cehnc" / "seed_0" / "tensorboard"))
     events.Reload()
     scalars = set(events.Tags()["scalars"])
-    train = {"loss", "grad_norm", "logit_scale", "samples_per_s", "effective_negatives"}
-    train |= {"lambda_image_to_text", "lambda_text_to_image"}
+    train = {"loss", "grad_norm", "logit_scale", "effective_negatives", "hard_fraction", "window_loss"}
+    train |= {"lambda_image_to_text", "lambda_text_to_image", "samples_per_s", "data_wait", "memory_gib"}
     assert {f"train/{name}" for name in train} <= scalars
     recalls = {f"{d}_top{k}{of}" for d in ("i2t", "t2i") for k in (1, 2, 5, 10) for of in ("", "_of50")}
     assert {f"{split}/{name}" for split in ("val", "test") for name in recalls} <= scalars
     assert any(name.startswith("lr-AdamW") for name in scalars)
-    assert events.Tags()["images"] == ["val/pairs"]
+    assert set(events.Tags()["images"]) == {"val/pairs", "val/saliency"}
+    assert 0 <= events.Scalars("train/data_wait")[0].value <= 1
+    # every chart for pairs finds its curves: a metric that is renamed must be renamed there, too
+    for group in ("Retrieval", "Loss", "System"):
+        for chart, (_, patterns) in LAYOUT[group].items():
+            for pattern in patterns:
+                there = any(re.match(pattern, name) for name in scalars)
+                assert there or pattern == r"train/gpu_memory_gib$", f"{group}: {chart}: no curve matches {pattern}"
+    [projected] = (tmp_path / "phantom_cehnc" / "seed_0" / "tensorboard").glob("*/test/metadata.tsv")
+    rows = projected.read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "kind\tcase\tcaption"
+    assert [row.split("\t")[0] for row in rows[1:]] == ["image"] * 6 + ["text"] * 6
+
+
+SWITCHES = [
+    "--model.init_args.towers.freeze_text=1",
+    "--model.init_args.towers.layer_decay=0.9",
+    "--model.init_args.towers.gradient_checkpointing=[image,text]",
+    "--model.init_args.performance.channels_last=true",
+    "--model.init_args.performance.compile=true",
+    "--model.init_args.performance.compile_backend=eager",
+    "--trainer.callbacks+=medzeroseg.callbacks.WeightAverage",
+]
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_write_one_table(inputs: Path, tmp_path: Path, project_root: Path) -> None:
+@pytest.mark.parametrize(("ranks", "switches"), [(2, []), (3, []), (2, SWITCHES)])
+def test_several_processes_train_and_write_one_table(
+    ranks: int, switches: list[str], inputs: Path, tmp_path: Path, project_root: Path
+) -> None:
+    """The splits do not divide: ranks have different numbers of batches, and one of a single pair."""
     import subprocess
     import sys
 
     words = [*SMALL_RUN, *overrides("phantom_cehnc", inputs), f"--runs_dir={tmp_path}"]
-    words += ["--trainer.devices=2", "--trainer.strategy=ddp", f"{DATA}batch_size=2"]
+    words += [f"{DATA}{size}" for size in ("train=12", "validation=7", "test=7", "batch_size=2", "eval_batch_size=2")]
+    words += [
+        f"{DATA}root={inputs / 'phantom_uneven'}",
+        f"--trainer.devices={ranks}",
+        "--trainer.strategy=ddp",
+        *switches,
+    ]
     command = [Path(sys.executable).with_name("medzeroseg"), "train", "phantom_cehnc", "--", *words]
     result = subprocess.run(command, cwd=project_root, capture_output=True, text=True, check=False, timeout=250)
     assert result.returncode == 0, result.stderr
     [record] = read_records(tmp_path)
-    assert record.environment["world_size"] == "2"
-    assert record.test_pairs == len(record.ranks) == 6
+    assert record.environment["world_size"] == str(ranks)
+    assert record.test_pairs == len(record.ranks) == 7
     assert not (tmp_path / "phantom_cehnc" / "archive").exists()

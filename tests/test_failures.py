@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from data_modules.loading import EpochDataset
 from medzeroseg import distributed
-from medzeroseg.errors import DeadWorkerError, LostRankError, OutOfMemoryError
+from medzeroseg.errors import CompilationError, DeadWorkerError, LostRankError, OutOfMemoryError
 from medzeroseg.failures import explain_failure
 
 CONFIG: dict[str, Any] = {
@@ -29,6 +29,10 @@ def test_out_of_memory_names_the_next_thing_to_try() -> None:
     assert lines[0] == "CUDA out of memory. Tried to allocate 2.00 GiB."
     assert "--trainer.precision=bf16-mixed" in lines[2]
     assert "--model.init_args.micro_batch_size=32" in lines[3]
+    image_text = {**CONFIG, "model": {"init_args": {"micro_batch_size": None, "towers": None}}}
+    assert "towers.gradient_checkpointing=[image,text]" in str(explain_failure(error, image_text)).splitlines()[3]
+    image_text["model"]["init_args"]["towers"] = {"gradient_checkpointing": ["image"]}
+    assert "gradient_checkpointing" not in str(explain_failure(error, image_text))
     supervised = {
         **CONFIG,
         "model": {"init_args": {}},
@@ -51,6 +55,18 @@ def test_a_lost_rank_is_told_only_where_there_are_several(monkeypatch: pytest.Mo
     assert isinstance(explained, LostRankError)
     assert "Rank 0 on " in str(explained)
     assert "10.213.0.12" in str(explained)
+
+
+def test_what_cannot_be_compiled_is_told_with_the_switch() -> None:
+    def broken(*_: object) -> Any:
+        raise ZeroDivisionError("on purpose")
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.compile(torch.nn.Linear(1, 1), backend=broken)(torch.ones(1, 1))
+    explained = explain_failure(caught.value, CONFIG)
+    assert isinstance(explained, CompilationError)
+    assert "on purpose" in str(explained)
+    assert "performance.compile=false" in str(explained)
 
 
 def test_other_failures_are_left_alone() -> None:

@@ -1,7 +1,7 @@
 """Reading checkpoints safely, and saying plainly when one does not fit."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,27 @@ def require_same_architecture(checkpoint: Mapping[str, Any], state: Mapping[str,
         lines.append(f"It was made with model: {model}")
     lines.append("Use the experiment file that made it, or start without --ckpt_path / RESUME=1.")
     raise CheckpointError("\n".join(lines))
+
+
+def require_same_groups(checkpoint: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
+    """Compare what a checkpoint's optimizer trained with what is to be trained, where it holds one optimizer.
+
+    Args:
+        checkpoint: With `optimizer_states`, or without.
+        groups: The optimizer's parameter groups.
+
+    Raises:
+        CheckpointError: The groups have other sizes.
+    """
+    for state in checkpoint.get("optimizer_states", [])[:1]:
+        theirs = [len(group["params"]) for group in state["param_groups"]]
+        ours = [len(group["params"]) for group in groups]
+        if theirs != ours:
+            raise CheckpointError(
+                f"The checkpoint's optimizer trains {sum(theirs)} tensors in {len(theirs)} groups, this run "
+                f"{sum(ours)} in {len(ours)}. Go on with the same freezing and layer-wise decay "
+                "(model.init_args.towers), or start without --ckpt_path / RESUME=1."
+            )
 
 
 def load_model_weights(model: nn.Module, checkpoint: Mapping[str, Any], prefix: str = "model.") -> None:

@@ -12,6 +12,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
+from medzeroseg.callbacks.dashboard import Dashboard
 from medzeroseg.callbacks.stall_clock import StallClock
 from medzeroseg.callbacks.start_record import StartRecord
 from medzeroseg.callbacks.step_checkpoint import StepCheckpoint
@@ -113,6 +114,7 @@ class ExperimentCLI(LightningCLI):
             (StepCheckpoint, "step_checkpoint"),
             (StallClock, "stall_clock"),
             (StartRecord, "start_record"),
+            (Dashboard, "dashboard"),
         ):
             parser.add_lightning_class_args(callback, key)
 
@@ -156,13 +158,19 @@ class ExperimentCLI(LightningCLI):
         """Build data, model and trainer.
 
         Raises:
-            ConfigurationError: A class refuses the value of one of its arguments.
+            ConfigurationError: A class refuses the value of one of its arguments, or the precision cannot be had here.
         """
         try:
             super().instantiate_classes()
         except (ValueError, MisconfigurationException) as error:
             message = explain_parser_error(str(error), ExperimentParser.words, ExperimentParser.folder)
             raise ConfigurationError(message) from error
+        precision = self.config[str(self.subcommand)].trainer.precision
+        if precision == "16-mixed" and self.trainer.precision != precision:
+            raise ConfigurationError(
+                f"trainer.precision={precision} needs a GPU; Lightning would go on with {self.trainer.precision} on "
+                f"this machine. Say so yourself: --trainer.precision={self.trainer.precision}"
+            )
 
     def after_instantiate_classes(self) -> None:
         """Write checkpoints so that none is ever half-written; give the task the configuration that made it."""

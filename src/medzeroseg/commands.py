@@ -17,6 +17,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run per seed (default: 0)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of each seed")
+    parser.add_argument("--gpus", type=int, help="of this machine; 0: the CPU (default: what the experiment says)")
     parser.epilog = "Overrides of the experiment follow `--`, e.g. -- --trainer.max_epochs=3"
 
 
@@ -34,9 +35,11 @@ def run_train(args: argparse.Namespace) -> int:
     """
     configs = [find_experiment(name) for name in args.experiments]
     with listening():  # before the imports, which take seconds
+        from medzeroseg.devices import trainer_options
         from medzeroseg.training import train
 
-        return train(configs, seeds=args.seeds, resume=args.resume, overrides=args.overrides)
+        overrides = [*trainer_options(args.gpus), *args.overrides]
+        return train(configs, seeds=args.seeds, resume=args.resume, overrides=overrides)
 
 
 def add_tables_arguments(parser: argparse.ArgumentParser) -> None:

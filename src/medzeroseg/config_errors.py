@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 
 _NOISE = re.compile(
-    r"^\s*(Does not validate against any of the Union subtypes|Subtypes: .*|Errors:|- Expected a <class 'NoneType'>.*"
-    r"|Given value type: .*|Given value: (\{|Namespace|NestedArg).*|tip: .*)\s*$"
+    r"^\s*(?:- )?(Does not validate against any of the Union subtypes|Subtypes: .*|Errors:"
+    r"|Expected a <class 'NoneType'>.*|Given value type: .*|Given value: (\{|Namespace|NestedArg).*|tip: .*)\s*$"
 )
 _KEY = re.compile(r"(?:Parser key|Key|Option|option|argument|Problem with given class_path) '?\"?([\w.+-]+)'?\"?")
 _UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments?: --([\w.+-]+)")

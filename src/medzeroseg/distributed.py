@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+_alone = False  # a plain value: torch.compile reads it
 
 
 def is_distributed() -> bool:
@@ -20,12 +23,23 @@ def is_distributed() -> bool:
 
 def rank() -> int:
     """This process's rank; 0 without a process group."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if _has_group() else 0
 
 
 def world_size() -> int:
     """The number of ranks; 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if _has_group() else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this rank compute as if there were no other: nothing within waits for the others, or sees what they hold."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def batch_sizes(tensor: Tensor) -> list[int]:
@@ -95,6 +109,10 @@ class _AllGather(torch.autograd.Function):
         own = parts[0].new_empty(parts[0].shape)
         dist.reduce_scatter_tensor(own, torch.cat(parts))
         return own[: sizes[rank()]], None
+
+
+def _has_group() -> bool:
+    return not _alone and dist.is_available() and dist.is_initialized()
 
 
 def _pad(tensor: Tensor, rows: int) -> Tensor:

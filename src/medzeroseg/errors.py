@@ -41,6 +41,12 @@ class OutOfMemoryError(MedZeroSegError):
     exit_code = 1
 
 
+class CompilationError(MedZeroSegError):
+    """`torch.compile` could not compile a part of the network."""
+
+    exit_code = 1
+
+
 class DeadWorkerError(MedZeroSegError):
     """A process that reads data has died."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from medzeroseg import distributed
-from medzeroseg.errors import DeadWorkerError, LostRankError, MedZeroSegError, OutOfMemoryError
+from medzeroseg.errors import CompilationError, DeadWorkerError, LostRankError, MedZeroSegError, OutOfMemoryError
 
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(.*)")
 _SIGNALS = {
@@ -36,6 +36,11 @@ def explain_failure(
         return OutOfMemoryError(f"{text.splitlines()[0] if text else 'Out of memory.'}\n{_less_memory(config)}")
     if not isinstance(error, RuntimeError):
         return None
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return CompilationError(
+            f"torch.compile failed: {' '.join(list(filter(None, text.splitlines()))[:2]) or type(error).__name__}\n"
+            "Train without it: --model.init_args.performance.compile=false"
+        )
     if worker := _WORKER.search(text):
         pids = [int(pid) for pid in worker[1].split(",")]
         read = [what for pid in pids if reading is not None and (what := reading(pid))]
@@ -60,6 +65,11 @@ def _less_memory(config: Mapping[str, Any]) -> str:
     tries = []
     if "32" in str(trainer.get("precision") or "32"):
         tries.append("half of it for activations: --trainer.precision=bf16-mixed")
+    if "towers" in task and not (task["towers"] or {}).get("gradient_checkpointing"):
+        tries.append(
+            "activations of the towers computed again instead of kept: "
+            "--model.init_args.towers.gradient_checkpointing=[image,text]"
+        )
     if batch > 1 and "micro_batch_size" in task:
         tries.append(
             "the same batch, its activations computed in parts, one part at a time: "

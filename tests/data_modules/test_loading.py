@@ -1,6 +1,7 @@
 """Order and position of the training rows, over ranks and in runs that go on."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -78,7 +79,7 @@ def test_lightning_leaves_the_training_loader_in_place():
     dm = FakeDataModule(SIZES)
     dm.setup("fit")
     assert isinstance(dm.train_dataloader().sampler, DistributedSampler)
-    assert not isinstance(dm.val_dataloader().sampler, DistributedSampler)
+    assert isinstance(dm.val_dataloader().sampler, DistributedSampler)  # its own would give pairs twice
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
@@ -135,3 +136,17 @@ def test_a_loader_goes_on_after_the_batches_that_were_given_without_reading_them
     other = loader(6)  # the checkpoint was that of a finished epoch
     other.load_state_dict(state)
     assert len([*other]) == len(other)
+
+
+@pytest.mark.parametrize(("pairs", "ranks"), [(7, 1), (7, 2), (7, 3), (7, 7), (16, 5), (64, 3)])
+def test_every_rank_gets_pairs_to_evaluate_and_none_gets_those_of_another(pairs: int, ranks: int):
+    """A rank without any would leave the evaluation out, and the others would wait for it."""
+    seen: list[int] = []
+    for rank in range(ranks):
+        dm = FakeDataModule({"train": 8, "val": pairs, "test": 1}, eval_batch_size=4)
+        dm.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)  # type: ignore[assignment]
+        dm.setup("fit")
+        own = [index for batch in dm.val_dataloader() for index in batch["index"].tolist()]
+        assert own
+        seen += own
+    assert sorted(seen) == list(range(pairs))

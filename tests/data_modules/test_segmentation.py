@@ -16,6 +16,7 @@ from data_modules.loading import CaseSampler
 from data_modules.pairs import SquareResize
 from data_modules.slices import Augmentation, GreyImage, LabelMap, SliceDataset, SlicePreparation
 from data_modules.splits import Split
+from medzeroseg.imaging import InputError
 from tests.helpers.fake_segmentation import (
     ArraysDataModule,
     PicturesDataModule,
@@ -271,21 +272,28 @@ def test_lightning_fits_tests_and_predicts(root: Path):
     assert len(model.seen) == 12
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
-def test_ranks_share_whole_cases(root: Path, ranks: int):
-    dm = ArraysDataModule(root)
-    dm.setup("test")
-    dataset = dm.datasets["test"]
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_ranks_share_whole_cases(ranks: int):
+    case_of_row = np.repeat(np.arange(5, dtype=np.int32), [3, 1, 4, 2, 3])
+    dataset = torch.utils.data.TensorDataset(torch.arange(13))
     seen: list[int] = []
     for rank in range(ranks):
-        sampler = CaseSampler(dataset, dataset.case_of_row, rank, ranks)
+        sampler = CaseSampler(dataset, case_of_row, rank, ranks)
         own = list(sampler)
-        assert len(own) == len(sampler)
+        assert len(own) == len(sampler) > 0
         assert own == sorted(own)
-        cases = {int(dataset.case_of_row[row]) for row in own}
-        assert own == [row for row in range(len(dataset)) if int(dataset.case_of_row[row]) in cases]
+        cases = {int(case_of_row[row]) for row in own}
+        assert own == [row for row in range(13) if int(case_of_row[row]) in cases]
         seen += own
-    assert sorted(seen) == list(range(len(dataset)))
+    assert sorted(seen) == list(range(13))
+
+
+def test_more_ranks_than_cases_are_refused(root: Path):
+    dm = ArraysDataModule(root)
+    dm.setup("test")
+    assert len(dm.cases("test")) == 2
+    with pytest.raises(InputError, match=r"2 case\(s\) to evaluate cannot be shared by 3 processes: use at most 2"):
+        CaseSampler(dm.datasets["test"], dm.case_of_row("test"), 2, 3)
 
 
 def test_an_untouched_dataset_starts_at_epoch_0():

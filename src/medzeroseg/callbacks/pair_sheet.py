@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from medzeroseg.dashboard import tensorboards
 from medzeroseg.files import write_atomically
 
 # Okabe and Ito's colours: told apart with any colour vision
@@ -59,9 +59,8 @@ class PairSheet(Callback):
             [batch["text"][i] for i in best[:shown]],
             self.columns,
         )
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("val/pairs", np.asarray(sheet), trainer.global_step, dataformats="HWC")
+        for writer in tensorboards(trainer):
+            writer.add_image("val/pairs", np.asarray(sheet), trainer.global_step, dataformats="HWC")
         buffer = io.BytesIO()
         sheet.save(buffer, format="PNG")
         write_atomically(Path(trainer.default_root_dir) / "pair_sheet.png", buffer.getvalue())

@@ -57,13 +57,13 @@ def draw_sheet(cases: list[SheetCase], footnote: str) -> Image.Image:
     for row, case in enumerate(cases):
         y = top + row * (2 * step + _LINE_PX)
         _draw_legend(draw, case, y, font)
-        grey = np.repeat(_to_bytes(case.image)[..., None], 3, axis=2)
-        sheet.paste(_cell(grey), (_LEGEND_PX, y))
-        sheet.paste(_cell(overlay(grey, case.reference, case.colours)), (_LEGEND_PX + step, y))
+        grey = np.repeat(grey_levels(case.image)[..., None], 3, axis=2)
+        sheet.paste(cell(grey), (_LEGEND_PX, y))
+        sheet.paste(cell(overlay(grey, case.reference, case.colours)), (_LEGEND_PX + step, y))
         for column, (masks, saliency) in enumerate(case.results.values(), start=2):
             x = _LEGEND_PX + column * step
-            sheet.paste(_cell(overlay(grey, masks, case.colours)), (x, y))
-            sheet.paste(_cell(outline(heat(saliency), case.reference[0])), (x, y + step))
+            sheet.paste(cell(overlay(grey, masks, case.colours)), (x, y))
+            sheet.paste(cell(outline(heat(saliency), case.reference[0])), (x, y + step))
     draw.text((3, height - int(1.5 * _LINE_PX)), footnote, fill=_INK, font=font)
     return sheet
 
@@ -84,7 +84,7 @@ def _draw_legend(
         draw.text((3, y + _CELL_PX + _GAP_PX + n * _LINE_PX), line, fill=_INK, font=font)
 
 
-def _cell(picture: Picture) -> Image.Image:
+def cell(picture: Picture) -> Image.Image:
     """Fit a picture into a square cell, its proportions kept."""
     image = Image.fromarray(picture)
     scale = _CELL_PX / max(image.size)
@@ -94,6 +94,7 @@ def _cell(picture: Picture) -> Image.Image:
     return cell
 
 
-def _to_bytes(image: Tensor) -> Picture:
+def grey_levels(image: Tensor) -> Picture:
+    """(H, W) in [0, 1] to 0..255."""
     values: Picture = (image.float().clamp(0, 1) * 255).round().byte().numpy()
     return values

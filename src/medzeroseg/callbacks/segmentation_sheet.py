@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from medzeroseg.callbacks.case_observer import CaseObserver
 from medzeroseg.callbacks.choosing import evenly_spaced
 from medzeroseg.callbacks.segmentation_drawing import SheetCase, draw_sheet
 from medzeroseg.colours import COLOURS
+from medzeroseg.dashboard import tensorboards
 from medzeroseg.figures.kept_slices import largest_slice
 from medzeroseg.figures.painting import colours_of
 from medzeroseg.files import write_atomically
@@ -85,9 +85,8 @@ class SegmentationSheet(CaseObserver):
         if not self._kept:
             return
         sheet = draw_sheet([self._kept[name].sheet for name in self._chosen if name in self._kept], RULE)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("test/segmentation", np.asarray(sheet), dataformats="HWC")
+        for writer in tensorboards(trainer):
+            writer.add_image("test/segmentation", np.asarray(sheet), dataformats="HWC")
         buffer = io.BytesIO()
         sheet.save(buffer, format="PNG")
         write_atomically(Path(trainer.default_root_dir) / "segmentation_sheet.png", buffer.getvalue())

@@ -18,6 +18,7 @@ from medzeroseg.models.image_transform import ImageTransform, ResizeMode, TrainI
 from medzeroseg.models.patch_tower import PatchTower
 from medzeroseg.models.text_towers import adapt_text_tower
 from medzeroseg.models.tokenizer import Tokenizer
+from medzeroseg.models.tower import Tower
 
 #: CLIP's cap of the logit scale, "to prevent training instability" (Radford et al., ICML 2021, section 2.5)
 MAX_LOGIT_SCALE = 100.0
@@ -42,7 +43,7 @@ class ImageTextModel(nn.Module):
         resize_mode: ``shortest``, ``longest`` or ``squash`` for images that are not square
             (`ImageTransform`); None keeps the model's own policy, as a pretrained model should.
         freeze_image_layers: Freeze the first n layers of the image tower; the first is the patch embedding
-            or stem.
+            or stem. A `ContrastiveTask` has more to say on that (`tasks.TowerTuning`).
         dpfem: Makes the `DPFEM` on the patch grid from its channels and the joint dimension; the class itself
             will do. None for none. Embeddings and patch features are those of the model without it until it is trained.
             With a `patch_tower` each grid has one of its own [O]: that of the image tower gives to the embedding, that
@@ -92,7 +93,7 @@ class ImageTextModel(nn.Module):
         )
         if init_logit_scale is not None:
             nn.init.constant_(self.clip.logit_scale, math.log(init_logit_scale))
-        self._freeze(freeze_image_layers)
+        self._image_tower.freeze(freeze_image_layers)
         # last, so that the other parts draw the weights that they would draw without them
         self.patch_tower = None if patch_tower is None else patch_tower(self.embedding_dim)
         self.dpfem = None if dpfem is None else dpfem(self._image_tower.patch_channels, self.embedding_dim)
@@ -247,20 +248,13 @@ class ImageTextModel(nn.Module):
             preprocess = replace(preprocess, size=size_px)
         return TrainImageTransform(preprocess) if train else ImageTransform(preprocess)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the towers' activations in the backward pass: less memory, about a third more time."""
-        self._image_tower.set_grad_checkpointing(enable)
-        self._text_tower.set_grad_checkpointing(enable)
+    @property
+    def towers(self) -> dict[str, Tower]:
+        """`image` and `text`: their layers, and how they are computed in training."""
+        return {"image": self._image_tower, "text": self._text_tower}
 
     @staticmethod
     def _added(dpfem: DPFEM, patches: Tensor) -> Tensor:
         """What DPFEM adds to the projected patches, and its mean to the embedding; exactly 0 before training."""
         added: Tensor = dpfem.scale[:, None, None] * dpfem(patches)
         return added
-
-    def _freeze(self, count: int) -> None:
-        layers = self._image_tower.layers()
-        if not 0 <= count <= len(layers):
-            raise ValueError(f"freeze_image_layers must be in [0, {len(layers)}], not {count}")
-        for part in (part for layer in layers[:count] for part in layer):
-            part.requires_grad_(False)

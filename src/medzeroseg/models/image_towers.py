@@ -3,9 +3,9 @@
 Each adapter knows one family of towers. It holds a reference to the tower and no parameters of its own.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from medzeroseg.imaging.errors import InputError
 from medzeroseg.models.local_convnet import LocalConvNet
+from medzeroseg.models.tower import Layer, Tower
 from medzeroseg.models.value_attention import ValuePath, value_block
 
 PatchPath = Literal["tokens"] | ValuePath
@@ -56,7 +57,7 @@ class ImageFeatures:
     patches: Tensor
 
 
-class ImageTower(ABC):
+class ImageTower(Tower):
     """Adapter of one family of open_clip image towers."""
 
     #: whether images must have exactly the size that the tower was built for
@@ -67,6 +68,11 @@ class ImageTower(ABC):
     def __init__(self, visual: Any) -> None:  # noqa: ANN401
         """Adapt an open_clip image tower."""
         self.visual = visual
+
+    @property
+    def module(self) -> nn.Module:  # noqa: D102
+        visual: nn.Module = self.visual
+        return visual
 
     @abstractmethod
     def forward(self, images: Tensor) -> ImageFeatures:
@@ -89,13 +95,14 @@ class ImageTower(ABC):
     def saliency_layers(self, prefix: str) -> tuple[SaliencyLayer, ...]:
         """The layers from shallow to deep; `prefix` is the tower's module path with a trailing dot."""
 
-    @abstractmethod
-    def layers(self) -> list[list[nn.Module | nn.Parameter]]:
-        """What can be frozen, from the input: the stem or embedding first, then block by block."""
+    def blocks(self) -> list[nn.Module]:
+        """As `Tower.blocks`, without one whose inner values are looked at (`patch_path`)."""
+        blocks = super().blocks()
+        return blocks if self.patch_path == "tokens" else blocks[:-1]
 
-    def set_grad_checkpointing(self, enable: bool) -> None:
-        """Recompute activations in the backward pass."""
-        self.visual.set_grad_checkpointing(enable)
+    def _entering(self, block: nn.Module) -> AbstractContextManager[list[Tensor]]:
+        """Collects what enters a block, where the patch path needs it: a hook would break compiled code."""
+        return nullcontext([]) if self.patch_path == "tokens" else _inputs_of(block)
 
 
 class TimmViTTower(ImageTower):
@@ -110,7 +117,7 @@ class TimmViTTower(ImageTower):
 
     def forward(self, images: Tensor) -> ImageFeatures:  # noqa: D102
         trunk = self.visual.trunk
-        with _inputs_of(trunk.blocks[-1]) as entered:
+        with self._entering(trunk.blocks[-1]) as entered:
             tokens = trunk.forward_features(images)
         pooled = self.visual.head(trunk.forward_head(tokens))
         if self.patch_path != "tokens":
@@ -145,10 +152,13 @@ class TimmViTTower(ImageTower):
             pools_token=trunk.global_pool == "token",
         )
 
-    def layers(self) -> list[list[nn.Module | nn.Parameter]]:  # noqa: D102
+    def layers(self) -> list[Layer]:  # noqa: D102
         trunk = self.visual.trunk
         embedding = [trunk.patch_embed, trunk.pos_embed, trunk.cls_token, trunk.norm_pre]
         return [[part for part in embedding if part is not None], *([block] for block in trunk.blocks)]
+
+    def set_grad_checkpointing(self, enable: bool) -> None:  # noqa: D102
+        self.visual.trunk.set_grad_checkpointing(enable)  # open_clip would turn a refusal into a line of the log
 
 
 class OpenClipViTTower(ImageTower):
@@ -162,7 +172,7 @@ class OpenClipViTTower(ImageTower):
 
     def forward(self, images: Tensor) -> ImageFeatures:  # noqa: D102
         block = self.visual.transformer.resblocks[-1]
-        with _inputs_of(block) as entered:
+        with self._entering(block) as entered:
             out = self.visual.forward_intermediates(images, indices=1)
         patches = out["image_intermediates"][-1]
         if self.patch_path != "tokens":
@@ -191,7 +201,7 @@ class OpenClipViTTower(ImageTower):
             pools_token=self.visual.pool_type == "tok",
         )
 
-    def layers(self) -> list[list[nn.Module | nn.Parameter]]:  # noqa: D102
+    def layers(self) -> list[Layer]:  # noqa: D102
         visual = self.visual
         embedding = [visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre]
         return [embedding, *([block] for block in visual.transformer.resblocks)]
@@ -229,7 +239,7 @@ class ModifiedResNetTower(ImageTower):
             for i, stage in enumerate(self._stages(), start=1)
         )
 
-    def layers(self) -> list[list[nn.Module | nn.Parameter]]:  # noqa: D102
+    def layers(self) -> list[Layer]:  # noqa: D102
         visual = self.visual
         stem = [visual.conv1, visual.bn1, visual.conv2, visual.bn2, visual.conv3, visual.bn3]
         return [stem, *([stage] for stage in self._stages())]
@@ -271,7 +281,7 @@ class LocalConvNetTower(ImageTower):
             if hasattr(block, "conv_dw")
         )
 
-    def layers(self) -> list[list[nn.Module | nn.Parameter]]:  # noqa: D102
+    def layers(self) -> list[Layer]:  # noqa: D102
         return [[self.visual.trunk.stem], *([stage] for stage in self.visual.trunk.stages)]
 
 

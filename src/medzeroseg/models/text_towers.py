@@ -1,6 +1,6 @@
 """One view of open_clip's text towers, which skips the padding that no caption of the batch needs."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 
 from medzeroseg.imaging.errors import InputError
+from medzeroseg.models.tower import Layer, Tower
 
 # lengths are rounded up to this: few distinct shapes, and the tensor cores' favourite multiple
 _LENGTH_STEP = 8
@@ -17,12 +18,17 @@ _MAX_GROUPS = 4
 _MIN_GROUP = 8
 
 
-class TextTower(ABC):
-    """Adapter of one family of open_clip text towers; it holds a reference and no parameters of its own."""
+class TextTower(Tower):
+    """Adapter of one family of open_clip text towers."""
 
     def __init__(self, text: Any) -> None:  # noqa: ANN401
         """Adapt an open_clip text tower."""
         self.text = text
+
+    @property
+    def module(self) -> nn.Module:  # noqa: D102
+        text: nn.Module = self.text
+        return text
 
     @property
     @abstractmethod
@@ -50,10 +56,6 @@ class TextTower(ABC):
         encoded = [self.forward(tokens[group, : _rounded_up(lengths[group[-1]])]) for group in groups]
         place = torch.tensor(order, device=tokens.device).argsort()
         return torch.cat(encoded)[place]
-
-    def set_grad_checkpointing(self, enable: bool) -> None:
-        """Recompute activations in the backward pass."""
-        self.text.set_grad_checkpointing(enable)
 
 
 class ClipTextTower(TextTower):
@@ -90,6 +92,10 @@ class ClipTextTower(TextTower):
             return torch.as_tensor(text.text_projection(pooled))
         return pooled if text.text_projection is None else pooled @ text.text_projection
 
+    def layers(self) -> list[Layer]:  # noqa: D102
+        embedding: Layer = [self.text.token_embedding, self.text.positional_embedding]
+        return [embedding, *([block] for block in self.text.transformer.resblocks)]
+
 
 class HFTextTower(TextTower):
     """BERT-type encoders. Padding is masked out of the attention."""
@@ -106,6 +112,17 @@ class HFTextTower(TextTower):
     def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102
         out: Tensor = self.text(tokens)
         return out
+
+    def layers(self) -> list[Layer]:
+        """As `Tower.layers`.
+
+        Raises:
+            InputError: The encoder's parts are not named as BERT's are.
+        """
+        encoder = self.text.transformer
+        if not hasattr(encoder, "embeddings") or not hasattr(getattr(encoder, "encoder", None), "layer"):
+            raise InputError(f"the layers of the text tower {type(encoder).__name__} are not known; those of BERTs are")
+        return [[encoder.embeddings], *([block] for block in encoder.encoder.layer)]
 
     def set_grad_checkpointing(self, enable: bool) -> None:  # noqa: D102
         encoder = self.text.transformer

@@ -2,7 +2,9 @@
 
 from medzeroseg.tasks.base import BaseTask
 from medzeroseg.tasks.contrastive import ContrastiveTask
+from medzeroseg.tasks.performance import Performance
 from medzeroseg.tasks.segmentation import SegmentationTask
+from medzeroseg.tasks.tower_tuning import TowerTuning
 from medzeroseg.tasks.zero_shot_segmentation import ZeroShotSegmentationTask
 
-__all__ = ["BaseTask", "ContrastiveTask", "SegmentationTask", "ZeroShotSegmentationTask"]
+__all__ = ["BaseTask", "ContrastiveTask", "Performance", "SegmentationTask", "TowerTuning", "ZeroShotSegmentationTask"]

@@ -1,18 +1,21 @@
 """What every task shares: optimisation, guards, and checkpoints that know what they hold."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from medzeroseg.checkpoints import require_same_architecture
-from medzeroseg.errors import ConfigurationError, NonFiniteGradientError, NonFiniteLossError
+from medzeroseg.checkpoints import require_same_architecture, require_same_groups
+from medzeroseg.errors import CheckpointError, ConfigurationError, NonFiniteGradientError, NonFiniteLossError
+from medzeroseg.parameter_groups import Group, parameter_groups, scale_learning_rates
 from medzeroseg.schedules import LRSchedule
+from medzeroseg.tasks.performance import Performance
 
 
 class BaseTask(LightningModule):
@@ -22,20 +25,43 @@ class BaseTask(LightningModule):
         optimizer: Makes the optimizer from parameter groups. Biases, norms, temperatures and other parameters of
             fewer than two dimensions get no weight decay.
         lr_schedule: Makes the learning-rate schedule from the optimizer and the number of steps; None: constant.
+        performance: How the network is computed; None: as torch does it by default.
     """
 
     def __init__(
         self,
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-4),
         lr_schedule: LRSchedule | None = None,
+        performance: Performance | None = None,
     ) -> None:
         super().__init__()
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
+        self.performance = performance or Performance()
         #: What this run was configured with (`model`, `data`, `trainer`), plain values; kept in checkpoints so that
         #: they can be opened without their experiment file. Empty when the task was built in Python.
         self.config: dict[str, Any] = {}
         self._cases: Iterable[object] = ()
+
+    def parameter_groups(self) -> list[Group]:
+        """What the optimizer trains: all that is not frozen, in two groups by weight decay."""
+        return parameter_groups(self.named_parameters())
+
+    def parts_to_compile(self) -> list[nn.Module]:
+        """Modules that `performance.compile` compiles, each by itself."""
+        return []
+
+    def configure_model(self) -> None:
+        """Lay out the weights; Lightning calls this when the parts are there and before ranks share them."""
+        self.performance.lay_out(self)
+
+    def on_fit_start(self) -> None:
+        """Compile for the training."""
+        self.performance.start(self.parts_to_compile())
+
+    def on_fit_end(self) -> None:
+        """Compile no more."""
+        self.performance.stop(self.parts_to_compile())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimizer and schedule for the length of this run.
@@ -43,7 +69,8 @@ class BaseTask(LightningModule):
         Raises:
             ConfigurationError: Gradients are to be clipped where a fused optimizer does not allow it.
         """
-        optimizer = self.optimizer(parameter_groups(self.named_parameters()))
+        optimizer = self.optimizer(self.parameter_groups())
+        scale_learning_rates(optimizer.param_groups)
         mixed = "mixed" in str(self.trainer.precision)
         if optimizer.defaults.get("fused") and mixed and self.trainer.gradient_clip_val:
             raise ConfigurationError(
@@ -105,30 +132,19 @@ class BaseTask(LightningModule):
         checkpoint["config"] = self.config
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another architecture, by name and shape.
+        """Refuse weights of another architecture, by name and shape, and trainings that went otherwise.
 
         Raises:
-            CheckpointError: Keys or shapes differ.
+            CheckpointError: Keys or shapes differ; or a training is to go on that trained other parameters, or whose
+                averaged weights nobody would go on with.
         """
         require_same_architecture(checkpoint, self.state_dict())
-
-
-def parameter_groups(
-    named_parameters: Iterable[tuple[str, nn.Parameter]], decay: Callable[[nn.Parameter], bool] | None = None
-) -> list[dict[str, Any]]:
-    """Split trainable parameters into one group with weight decay and one without.
-
-    Args:
-        named_parameters: The model's parameters; frozen ones are left out.
-        decay: Whether a parameter decays; default: those of two or more dimensions.
-
-    Returns:
-        Groups for a torch optimizer; the second sets `weight_decay` to 0. Empty groups are left out.
-    """
-    decays = decay or (lambda parameter: parameter.ndim >= 2)
-    trainable = [parameter for _, parameter in named_parameters if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trainable if decays(p)]},
-        {"params": [p for p in trainable if not decays(p)], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            return
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+        averaged = any(isinstance(callback, WeightAveraging) for callback in callbacks)
+        if "current_model_state" in checkpoint and not averaged:
+            raise CheckpointError(
+                "The checkpoint is of a training with averaged weights; it goes on with callbacks.WeightAverage only."
+            )
+        require_same_groups(checkpoint, self.parameter_groups())

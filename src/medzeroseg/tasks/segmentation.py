@@ -17,6 +17,7 @@ from medzeroseg.schedules import LRSchedule
 from medzeroseg.tables.segmentation_records import MethodResult
 from medzeroseg.tasks import cases
 from medzeroseg.tasks.base import BaseTask
+from medzeroseg.tasks.performance import Performance
 from medzeroseg.weak_supervision import ZeroShotTeacher
 from medzeroseg.zero_shot.assembly import SliceResult
 
@@ -34,6 +35,7 @@ class SegmentationTask(BaseTask):
         evaluator: Scores the test cases.
         optimizer: Makes the optimizer from parameter groups.
         lr_schedule: Makes the learning-rate schedule; None: constant.
+        performance: How the network is computed; None: as torch does it by default.
         window_px: Side of the square windows that are trained on and predicted; None: whole images, all of one size.
         test_time_flips: Average with the predictions of the mirrored images. What tells left from right loses by it.
         key: Key of the method in records and tables.
@@ -50,11 +52,12 @@ class SegmentationTask(BaseTask):
         evaluator: SegmentationEvaluator | None = None,
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-3),
         lr_schedule: LRSchedule | None = None,
+        performance: Performance | None = None,
         window_px: int | None = None,
         test_time_flips: bool = False,
         key: str = "network",
     ) -> None:
-        super().__init__(optimizer, lr_schedule)
+        super().__init__(optimizer, lr_schedule, performance)
         if window_px is not None and (window_px < 1 or window_px % network.multiple_px):
             raise ValueError(f"window_px must be a multiple of {network.multiple_px}, got {window_px}")
         self.builder, self.loss, self.teacher = network, loss or DiceCrossEntropyLoss(), teacher
@@ -66,6 +69,10 @@ class SegmentationTask(BaseTask):
     def configure_callbacks(self) -> list[SegmentationEvaluator]:
         """Let Lightning call the evaluator that the task holds."""
         return [] if self.evaluator in cast(Any, self.trainer).callbacks else [self.evaluator]
+
+    def parts_to_compile(self) -> list[nn.Module]:
+        """The network as a whole."""
+        return [self.network.network]
 
     def prepare_data(self) -> None:
         """Let the teacher label the images; Lightning calls this in one process a node while the others wait."""
