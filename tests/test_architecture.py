@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import re
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,16 @@ def test_no_file_names_a_package_host(project_root: Path) -> None:
         text = (project_root / name).read_text(encoding="utf-8")
         assert "://" not in text, name
         assert "index-url" not in text, name
+
+
+def test_the_dockerfile_copies_what_is_there(project_root: Path) -> None:
+    text = (project_root / "Dockerfile").read_text(encoding="utf-8")
+    copied = [word for line in re.findall(r"^COPY --chown=\S+ (.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    assert {"Makefile", "requirements.lock", "src", "data_modules", "experiments", "."} <= set(copied)
+    ignored = (project_root / ".dockerignore").read_text(encoding="utf-8").split()
+    for name in copied:
+        assert (project_root / name).exists(), name
+        assert name not in ignored
+    stages = re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE)
+    assert stages == ["cpu", "cuda"]  # what BASE chooses from
+    assert re.search(r"^ARG BASE=cpu$", text, re.MULTILINE)
