@@ -44,8 +44,10 @@ def test_learning_rates_are_those_of_the_long_run_as_long_as_it_trains_on_pairs(
         theirs["lr_schedule"] = read(theirs["lr_schedule"])
     assert round(of_long * (1 - theirs["window_share"])) == epochs
     assert "window_share" not in own
-    for part in ("model", "window_loss", "optimizer"):
-        assert own[part] == theirs[part]
+    # all but the loss, and what is said of the length
+    assert set(own) - {"loss"} == set(theirs) - {"loss", "window_share"}
+    for part in set(own) - {"loss", "lr_schedule"}:
+        assert own[part] == theirs[part], part
     assert short["data"] == long["data"]
     rates = learning_rates(WarmupCosine(**own["lr_schedule"]["init_args"]), epochs * STEPS_AN_EPOCH)
     whole = learning_rates(WarmupCosine(**theirs["lr_schedule"]["init_args"]), of_long * STEPS_AN_EPOCH)
