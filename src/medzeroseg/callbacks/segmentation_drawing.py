@@ -1,14 +1,16 @@
 """Draws segmentations side by side."""
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from medzeroseg.colours import COLOURS
-from medzeroseg.figures.painting import Picture, heat, outline, overlay
+from medzeroseg.figures.painting import Picture, colours_of, heat, outline, overlay
 
 _CELL_PX, _GAP_PX, _LEGEND_PX, _LINE_PX = 144, 4, 168, 13
 _INK = (0, 0, 0)
@@ -33,6 +35,32 @@ class SheetCase:
     image: Tensor
     reference: Tensor
     results: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+def structure_masks(labels: Tensor, structures: Mapping[str, Sequence[int]]) -> Tensor:
+    """Label ids (H, W) to the masks (P, H, W) bool of P structures, each a union of ids."""
+    return torch.stack([torch.isin(labels, torch.tensor(ids).to(labels)) for ids in structures.values()])
+
+
+def sheet_case(
+    title: str, image: Tensor, reference: Tensor, structures: Mapping[str, Sequence[int]]
+) -> tuple[SheetCase, list[int]]:
+    """A slice to draw, without results yet.
+
+    Args:
+        title: What is shown.
+        image: (H, W) float in [0, 1].
+        reference: (H, W) label ids.
+        structures: Names, and the ids whose union each is.
+
+    Returns:
+        The case, and the places of the structures drawn: the largest, as many as there are colours.
+    """
+    parts = structure_masks(reference, structures)
+    drawn = parts.flatten(1).sum(dim=1).sort(descending=True, stable=True).indices[: len(COLOURS)].tolist()
+    names = list(structures)
+    case = SheetCase(title, [names[n] for n in drawn], colours_of(drawn), image.cpu(), parts[drawn].cpu())
+    return case, drawn
 
 
 def draw_sheet(cases: list[SheetCase], footnote: str) -> Image.Image:

@@ -6,18 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from medzeroseg.callbacks.case_observer import CaseObserver
 from medzeroseg.callbacks.choosing import evenly_spaced
-from medzeroseg.callbacks.segmentation_drawing import SheetCase, draw_sheet
-from medzeroseg.colours import COLOURS
+from medzeroseg.callbacks.segmentation_drawing import SheetCase, draw_sheet, sheet_case
 from medzeroseg.dashboard import tensorboards
 from medzeroseg.figures.kept_slices import largest_slice
-from medzeroseg.figures.painting import colours_of
 from medzeroseg.files import write_atomically
 from medzeroseg.zero_shot.assembly import AssembledCase
 from medzeroseg.zero_shot.method import CaseSegmentation
@@ -96,16 +92,6 @@ def _look_at(case: AssembledCase, structures: dict[str, tuple[int, ...]]) -> _Ke
     reference = case.reference
     assert reference is not None, case.case_id
     index = largest_slice(reference, structures)
-    parts = torch.stack([torch.isin(reference[index], torch.tensor(ids).to(reference)) for ids in structures.values()])
-    sizes: Tensor = parts.flatten(1).sum(dim=1)
-    drawn = sizes.sort(descending=True, stable=True).indices[: len(COLOURS)].tolist()
-    names = list(structures)
-    sheet = SheetCase(
-        title=f"{case.case_id}, slice {index + 1} of {len(reference)}",
-        structures=[names[n] for n in drawn],
-        colours=colours_of(drawn),
-        image=case.images[index].cpu(),
-        reference=parts[drawn].cpu(),
-        results={},
-    )
+    title = f"{case.case_id}, slice {index + 1} of {len(reference)}"
+    sheet, drawn = sheet_case(title, case.images[index], reference[index], structures)
     return _Kept(index, drawn, sheet)

@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from medzeroseg.callbacks.choosing import evenly_spaced
-from medzeroseg.callbacks.segmentation_drawing import SheetCase, draw_sheet
-from medzeroseg.colours import COLOURS
+from medzeroseg.callbacks.segmentation_drawing import SheetCase, draw_sheet, sheet_case, structure_masks
 from medzeroseg.dashboard import tensorboards
-from medzeroseg.figures.painting import colours_of
 from medzeroseg.saliency import resize_maps
 
 _NOTE = (
     "Cases evenly spaced in the split; of each the slice with most outlined pixels. Reference: what is trained towards."
 )
+
+
+_READ = ("image", "native_image", "native_mask")
 
 
 @dataclass
@@ -67,30 +67,24 @@ class ValidationSheet(Callback):
         """Keep the largest slice of each chosen case."""
         if trainer.sanity_checking or not tensorboards(trainer):
             return
-        task: Any = pl_module
         for row, case_id in enumerate(batch["case_id"]):
-            mask = batch["native_mask"][row]
-            parts = structure_masks(mask, task.structures)
-            pixels = int(parts.any(dim=0).sum())
-            if case_id not in self._chosen or pixels <= (self._kept[case_id].pixels if case_id in self._kept else -1):
-                continue
-            with torch.no_grad():
-                probabilities = task(batch["image"][row : row + 1])
-            size = (mask.shape[0], mask.shape[1])
-            found = structure_masks(task.network.labels_at(probabilities, size)[0].cpu(), task.structures)
-            drawn = parts.flatten(1).sum(dim=1).sort(descending=True, stable=True).indices[: len(COLOURS)].tolist()
-            names = list(task.structures)
-            focus = task.network.of_union(probabilities, list(task.structures.values())[drawn[0]])
-            shown = resize_maps(focus[:, None], size)[0, 0].float().cpu()
-            sheet = SheetCase(
-                title=case_id,
-                structures=[names[n] for n in drawn],
-                colours=colours_of(drawn),
-                image=batch["native_image"][row].cpu(),
-                reference=parts[drawn],
-                results={f"network, epoch {trainer.current_epoch}": (found[drawn], shown)},
-            )
-            self._kept[case_id] = _Kept(pixels, sheet)
+            if case_id in self._chosen:
+                self._look(pl_module, case_id, {name: batch[name][row] for name in _READ})
+
+    def _look(self, task: Any, case_id: str, slice_: dict[str, Any]) -> None:  # noqa: ANN401
+        mask = slice_["native_mask"].cpu()
+        pixels = int(structure_masks(mask, task.structures).any(dim=0).sum())
+        if case_id in self._kept and pixels <= self._kept[case_id].pixels:
+            return
+        sheet, drawn = sheet_case(case_id, slice_["native_image"], mask, task.structures)
+        size = (mask.shape[0], mask.shape[1])
+        with torch.no_grad():
+            probabilities = task(slice_["image"][None])
+        found = structure_masks(task.network.labels_at(probabilities, size)[0].cpu(), task.structures)
+        focus = task.network.of_union(probabilities, list(task.structures.values())[drawn[0]])
+        shown = resize_maps(focus[:, None], size)[0, 0].float().cpu()
+        sheet.results[f"network, epoch {task.current_epoch}"] = (found[drawn], shown)
+        self._kept[case_id] = _Kept(pixels, sheet)
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,9 +94,3 @@ class ValidationSheet(Callback):
         sheet = draw_sheet([self._kept[name].sheet for name in self._chosen if name in self._kept], _NOTE)
         for writer in tensorboards(trainer):
             writer.add_image("val/segmentation", np.asarray(sheet), trainer.global_step, dataformats="HWC")
-
-
-def structure_masks(labels: Tensor, structures: dict[str, tuple[int, ...]]) -> Tensor:
-    """Label ids (H, W) to the masks (P, H, W) bool, on the CPU, of P structures."""
-    ids = labels.cpu()
-    return torch.stack([torch.isin(ids, torch.tensor(parts).to(ids)) for parts in structures.values()])
