@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import jsonargparse
+import torch.utils.deterministic
 import yaml
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -174,6 +175,9 @@ class ExperimentCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Write checkpoints so that none is ever half-written; give the task the configuration that made it."""
+        # `trainer.deterministic` would also have torch fill all memory that it hands out, which shows who reads what
+        # was never written: a pass over every new tensor that changes no result
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else the experiment has one of its own
             self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if hasattr(self.model, "config"):

@@ -148,8 +148,9 @@ def write_pmc_clip_folder(
         for module in image.modules():
             # random statistics, or the batch norms that close the residual branches would be zero
             if isinstance(module, torch.nn.BatchNorm2d):
-                torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-                torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+                for statistic in (module.weight, module.running_var):
+                    assert statistic is not None
+                    torch.nn.init.uniform_(statistic, 0.5, 1.5)
         text = BertModel(bert_config(vocab_size, hidden, depth, 4 * hidden, 512))
         projection = torch.randn(hidden, hidden) / hidden**0.5
         fusion = torch.randn(3 * hidden, hidden)

@@ -82,7 +82,7 @@ def test_parts_are_compiled_while_the_training_lasts(tmp_path: Path) -> None:
     original = task.training_step
 
     def watched(*arguments: Any) -> Any:
-        seen.append([part._compiled_call_impl is not None for part in task.parts_to_compile()])
+        seen.append([part.module._compiled_call_impl is not None for part in task.parts_to_compile()])
         return original(*arguments)
 
     task.training_step = watched  # type: ignore[method-assign]

@@ -111,7 +111,9 @@ class ImageTextModel(nn.Module):
         Returns:
             Image and text embeddings, each ``(B, D)`` and L2-normalised, and the logit scale ``()``.
         """
-        return self.encode_image(images), self.encode_text(tokens), self.logit_scale
+        # the texts first: sorting them by length waits for the GPU, which has nothing to do yet then
+        texts = self.encode_text(tokens)
+        return self.encode_image(images), texts, self.logit_scale
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Images ``(B, 3, H, W)`` -> L2-normalised embeddings ``(B, D)``, float32 under autocast too."""

@@ -96,7 +96,7 @@ class ImageTower(Tower):
         """The layers from shallow to deep; `prefix` is the tower's module path with a trailing dot."""
 
     def blocks(self) -> list[nn.Module]:
-        """As `Tower.blocks`, without one whose inner values are looked at (`patch_path`)."""
+        """As `Tower.blocks`, without one that is looked into (`patch_path`)."""
         blocks = super().blocks()
         return blocks if self.patch_path == "tokens" else blocks[:-1]
 
@@ -156,6 +156,9 @@ class TimmViTTower(ImageTower):
         trunk = self.visual.trunk
         embedding = [trunk.patch_embed, trunk.pos_embed, trunk.cls_token, trunk.norm_pre]
         return [[part for part in embedding if part is not None], *([block] for block in trunk.blocks)]
+
+    def stacks(self) -> list[nn.Module]:  # noqa: D102
+        return [self.visual.trunk.blocks] if self.patch_path == "tokens" else self.blocks()
 
     def set_grad_checkpointing(self, enable: bool) -> None:  # noqa: D102
         self.visual.trunk.set_grad_checkpointing(enable)  # open_clip would turn a refusal into a line of the log

@@ -1,6 +1,8 @@
 """One view of open_clip's text towers, which skips the padding that no caption of the batch needs."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,13 +15,15 @@ from medzeroseg.models.tower import Layer, Tower
 
 # lengths are rounded up to this: few distinct shapes, and the tensor cores' favourite multiple
 _LENGTH_STEP = 8
-# captions of like length are encoded together, in at most so many groups of at least so many
-_MAX_GROUPS = 4
-_MIN_GROUP = 8
+# what one more pass through the tower costs beside its tokens, counted in tokens: on a GPU the launching of its kernels
+_COST_OF_A_PASS = 512
+_COST_OF_A_PASS_ON_GPU = 4096
 
 
 class TextTower(Tower):
     """Adapter of one family of open_clip text towers."""
+
+    any_shape = True
 
     def __init__(self, text: Any) -> None:  # noqa: ANN401
         """Adapt an open_clip text tower."""
@@ -49,13 +53,15 @@ class TextTower(Tower):
         Rows are grouped by length and each group is cut to its longest. Captions differ several-fold in
         length, so this saves most of the work where one long caption would make all others as long.
         """
-        lengths = self.used_lengths(tokens).tolist()
+        lengths = [_rounded_up(length) for length in self.used_lengths(tokens).tolist()]
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        size = max(-(-len(order) // _MAX_GROUPS), _MIN_GROUP)
-        groups = [order[start : start + size] for start in range(0, len(order), size)]
-        encoded = [self.forward(tokens[group, : _rounded_up(lengths[group[-1]])]) for group in groups]
-        place = torch.tensor(order, device=tokens.device).argsort()
-        return torch.cat(encoded)[place]
+        ordered = [lengths[row] for row in order]
+        sizes = cheapest_groups(ordered, _COST_OF_A_PASS if tokens.device.type == "cpu" else _COST_OF_A_PASS_ON_GPU)
+        if len(sizes) == 1:
+            return self.forward(tokens[:, : ordered[-1]])
+        rows, longest = torch.tensor(order, device=tokens.device), [ordered[end - 1] for end in accumulate(sizes)]
+        groups = zip(torch.split(rows, sizes), longest, strict=True)
+        return torch.cat([self.forward(tokens[group, :length]) for group, length in groups])[rows.argsort()]
 
 
 class ClipTextTower(TextTower):
@@ -96,6 +102,9 @@ class ClipTextTower(TextTower):
         embedding: Layer = [self.text.token_embedding, self.text.positional_embedding]
         return [embedding, *([block] for block in self.text.transformer.resblocks)]
 
+    def stacks(self) -> list[nn.Module]:  # noqa: D102
+        return [self.text.transformer]
+
 
 class HFTextTower(TextTower):
     """BERT-type encoders. Padding is masked out of the attention."""
@@ -123,6 +132,10 @@ class HFTextTower(TextTower):
         if not hasattr(encoder, "embeddings") or not hasattr(getattr(encoder, "encoder", None), "layer"):
             raise InputError(f"the layers of the text tower {type(encoder).__name__} are not known; those of BERTs are")
         return [[encoder.embeddings], *([block] for block in encoder.encoder.layer)]
+
+    def stacks(self) -> list[nn.Module]:  # noqa: D102
+        encoder = self.text.transformer
+        return [encoder.encoder] if hasattr(encoder, "encoder") else self.blocks()
 
     def set_grad_checkpointing(self, enable: bool) -> None:  # noqa: D102
         encoder = self.text.transformer
@@ -163,6 +176,31 @@ def adapt_text_tower(text: nn.Module, masks_padding: bool = True) -> TextTower:
     if isinstance(text, HFTextEncoder):
         return HFTextTower(text) if masks_padding else UnmaskedBertTower(text)
     raise InputError(f"text tower {type(text).__name__} is not supported: open_clip's TextTransformer or HFTextEncoder")
+
+
+def cheapest_groups(lengths: Sequence[int], cost_of_a_pass: int) -> list[int]:
+    """Split a batch into groups, each padded to its longest row, so that all of it costs least.
+
+    A group of n rows of at most L tokens costs n L, and `cost_of_a_pass`.
+
+    Args:
+        lengths: Tokens of each row, ascending; at least one row.
+        cost_of_a_pass: In tokens.
+
+    Returns:
+        Sizes of the groups, in the order of the rows; their sum is the number of rows.
+    """
+    ends = [n for n in range(1, len(lengths) + 1) if n == len(lengths) or lengths[n] > lengths[n - 1]]
+    # cheapest way for the first `end` rows: what it costs, and where its last group begins
+    best = {0: (0, 0)}
+    for end in ends:
+        best[end] = min((best[start][0] + (end - start) * lengths[end - 1], start) for start in best)
+        best[end] = (best[end][0] + cost_of_a_pass, best[end][1])
+    sizes, end = [], len(lengths)
+    while end:
+        sizes.append(end - best[end][1])
+        end = best[end][1]
+    return sizes[::-1]
 
 
 def _rounded_up(length: int) -> int:

@@ -12,6 +12,9 @@ Layer = list[nn.Module | nn.Parameter]
 class Tower(ABC):
     """An adapter of an open_clip tower; it holds a reference and no parameters of its own."""
 
+    #: whether the shape of its input changes from batch to batch
+    any_shape: bool = False
+
     @property
     @abstractmethod
     def module(self) -> nn.Module:
@@ -27,6 +30,10 @@ class Tower(ABC):
     def blocks(self) -> list[nn.Module]:
         """The modules of the blocks, from the input; each is called as such, and can be compiled by itself."""
         return [part for layer in self.layers()[1:] for part in layer if isinstance(part, nn.Module)]
+
+    def stacks(self) -> list[nn.Module]:
+        """Modules that run the blocks one after another, as few as there are; a tower without any gives its blocks."""
+        return self.blocks()
 
     def freeze(self, layers: int | Literal["all"]) -> list[nn.Module]:
         """Have no parameter of the first layers trained.

@@ -7,6 +7,8 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,7 +17,7 @@ from medzeroseg.checkpoints import require_same_architecture, require_same_group
 from medzeroseg.errors import CheckpointError, ConfigurationError, NonFiniteGradientError, NonFiniteLossError
 from medzeroseg.parameter_groups import Group, parameter_groups, scale_learning_rates
 from medzeroseg.schedules import LRSchedule
-from medzeroseg.tasks.performance import Performance
+from medzeroseg.tasks.performance import Part, Performance
 
 
 class BaseTask(LightningModule):
@@ -47,7 +49,7 @@ class BaseTask(LightningModule):
         """What the optimizer trains: all that is not frozen, in two groups by weight decay."""
         return parameter_groups(self.named_parameters())
 
-    def parts_to_compile(self) -> list[nn.Module]:
+    def parts_to_compile(self) -> list[Part]:
         """Modules that `performance.compile` compiles, each by itself."""
         return []
 
@@ -71,8 +73,7 @@ class BaseTask(LightningModule):
         """
         optimizer = self.optimizer(self.parameter_groups())
         scale_learning_rates(optimizer.param_groups)
-        mixed = "mixed" in str(self.trainer.precision)
-        if optimizer.defaults.get("fused") and mixed and self.trainer.gradient_clip_val:
+        if optimizer.defaults.get("fused") and self._scaler() is not None and self.trainer.gradient_clip_val:
             raise ConfigurationError(
                 f"A fused optimizer cannot clip gradients in {self.trainer.precision}: "
                 "add --model.init_args.optimizer.init_args.fused=false"
@@ -101,11 +102,32 @@ class BaseTask(LightningModule):
         if self.trainer.global_step % every == 0:
             self.log("train/grad_norm", norm)
         # a scaler (16-mixed) skips such steps by itself, and meets them while it searches for its scale
-        if getattr(self.trainer.precision_plugin, "scaler", None) is None and not torch.isfinite(norm):
+        if self._scaler() is None and not torch.isfinite(norm):
             broken = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
             named = ", ".join(broken[:3]) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
             what = f"A gradient is not finite (in {named})" if broken else "The gradients' norm is not finite"
             raise NonFiniteGradientError(self._broken(what, self._cases))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning does, and for fused optimizers in bfloat16, too.
+
+        Lightning refuses those in all mixed precision, since they undo a scaler's scale themselves, after the clipping.
+        Bfloat16 has no scaler.
+        """
+        mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
+        if mixed and self._scaler() is None and optimizer.defaults.get("fused"):
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision().clip_gradients(optimizer, gradient_clip_val or 0.0, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def require_finite(self, loss: Tensor, batch: dict[str, Any], batch_idx: int) -> None:
         """Stop before a broken loss reaches the weights.

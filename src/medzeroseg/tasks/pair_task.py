@@ -4,7 +4,7 @@ from typing import Any, Self, cast
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 
 from medzeroseg import distributed
 from medzeroseg.callbacks.retrieval import RetrievalEvaluator
@@ -13,7 +13,7 @@ from medzeroseg.models import ImageTextModel
 from medzeroseg.parameter_groups import Group
 from medzeroseg.schedules import LRSchedule
 from medzeroseg.tasks.base import BaseTask
-from medzeroseg.tasks.performance import Performance
+from medzeroseg.tasks.performance import Part, Performance
 from medzeroseg.tasks.tower_tuning import TowerTuning
 
 Batch = dict[str, Any]
@@ -67,9 +67,13 @@ class PairTask(BaseTask):
         """What the optimizer trains, in groups by weight decay and, with a `layer_decay`, by layer."""
         return self.towers.groups(self.model, self.named_parameters())
 
-    def parts_to_compile(self) -> list[nn.Module]:
-        """The blocks of both towers."""
-        return [block for tower in self.model.towers.values() for block in tower.blocks()]
+    def parts_to_compile(self) -> list[Part]:
+        """The stacks of both towers, or their blocks: where activations are computed again it is block by block."""
+        parts = []
+        for name, tower in self.model.towers.items():
+            by_block = self.performance.compile_unit == "block" or name in self.towers.gradient_checkpointing
+            parts += [Part(x, tower.any_shape) for x in (tower.blocks() if by_block else tower.stacks())]
+        return parts
 
     def configure_callbacks(self) -> list[RetrievalEvaluator]:
         """Let Lightning call the evaluator that the task holds."""

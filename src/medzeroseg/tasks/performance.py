@@ -15,12 +15,14 @@ class Performance:
     Args:
         channels_last: Keep the weights of convolutions with the channels innermost; what they compute then is laid out
             so as well. For convolutional networks on GPUs with tensor cores.
-        compile: Compile the repeated parts of the network with `torch.compile` for the training: blocks of
-            transformers, stages of convolutional towers, a segmentation network as a whole. The first steps take
-            minutes.
+        compile: Compile the network with `torch.compile` for the training: what runs the blocks of a transformer,
+            stages of convolutional towers, a segmentation network as a whole. The first steps take minutes.
         compile_backend: Of `torch.compile`.
         compile_mode: Of `torch.compile`; None for its default.
-        compile_dynamic: Of `torch.compile`: None lets shapes that were seen to change be dynamic.
+        compile_dynamic: Of `torch.compile`: None lets shapes that were seen to change be dynamic. The text tower, whose
+            batches differ in length, is compiled for any shape in any case.
+        compile_unit: `tower`: all blocks of a transformer at once. `block`: one by one, all alike, which compiles in a
+            fraction of the time, but each block is called from Python, and a fast GPU waits for that.
 
     Raises:
         ValueError: There is no such backend.
@@ -31,6 +33,7 @@ class Performance:
     compile_backend: str = "inductor"
     compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None = None
     compile_dynamic: bool | None = None
+    compile_unit: Literal["tower", "block"] = "tower"
 
     def __post_init__(self) -> None:
         """Refuse what would fail when the training starts."""
@@ -43,15 +46,29 @@ class Performance:
         if self.channels_last:
             module.to(memory_format=torch.channels_last)
 
-    def start(self, parts: Iterable[nn.Module]) -> None:
+    def start(self, parts: Iterable["Part"]) -> None:
         """Compile modules in place: their names, and so the checkpoints, stay as they are."""
         if not self.compile:
             return
         for part in parts:
-            part.compile(backend=self.compile_backend, mode=self.compile_mode, dynamic=self.compile_dynamic)
+            dynamic = True if part.any_shape else self.compile_dynamic
+            part.module.compile(backend=self.compile_backend, mode=self.compile_mode, dynamic=dynamic)
 
-    def stop(self, parts: Iterable[nn.Module]) -> None:
+    def stop(self, parts: Iterable["Part"]) -> None:
         """Undo that: what looks into a network by hooks sees nothing of compiled parts."""
         if self.compile:
             for part in parts:
-                part._compiled_call_impl = None
+                part.module._compiled_call_impl = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that is compiled by itself.
+
+    Attributes:
+        module: What; it is called as a module.
+        any_shape: Whether its input is of another shape in nearly every step.
+    """
+
+    module: nn.Module
+    any_shape: bool = False

@@ -17,7 +17,7 @@ from medzeroseg.schedules import LRSchedule
 from medzeroseg.tables.segmentation_records import MethodResult
 from medzeroseg.tasks import cases
 from medzeroseg.tasks.base import BaseTask
-from medzeroseg.tasks.performance import Performance
+from medzeroseg.tasks.performance import Part, Performance
 from medzeroseg.weak_supervision import ZeroShotTeacher
 from medzeroseg.zero_shot.assembly import SliceResult
 
@@ -70,9 +70,9 @@ class SegmentationTask(BaseTask):
         """Let Lightning call the evaluator that the task holds."""
         return [] if self.evaluator in cast(Any, self.trainer).callbacks else [self.evaluator]
 
-    def parts_to_compile(self) -> list[nn.Module]:
+    def parts_to_compile(self) -> list[Part]:
         """The network as a whole."""
-        return [self.network.network]
+        return [Part(self.network.network)]
 
     def prepare_data(self) -> None:
         """Let the teacher label the images; Lightning calls this in one process a node while the others wait."""
