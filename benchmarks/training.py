@@ -279,7 +279,7 @@ def main() -> None:
     parser.add_argument("--captions", choices=("both", "full", "roco"), default="both")
     parser.add_argument("--deterministic", choices=("warn", "no"), default="warn", help="warn is `make train`'s")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
-    parser.add_argument("--unit", choices=("tower", "block"), default="tower", help="what we compile as one")
+    parser.add_argument("--unit", choices=("block", "tower"), default="block", help="what we compile as one")
     parser.add_argument("--tiny", action="store_true", help="two small towers: does it run?")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()

@@ -95,12 +95,12 @@ def last(runs: Path, experiment: str = "phantom_cehnc") -> dict[str, Tensor]:
         ("roco_cehnc", ["--trainer.precision=bf16-mixed", "--model.init_args.performance.compile=true"]),
         (
             "roco_cehnc",
-            ["--model.init_args.performance.compile=true", "--model.init_args.performance.compile_unit=block"],
+            ["--model.init_args.performance.compile=true", "--model.init_args.performance.compile_unit=tower"],
         ),
         ("roco_cehnc", ["--trainer.strategy=ddp", "--trainer.precision=bf16-mixed"]),  # NCCL, of one process
         ("roco_cehnc", ["--model.init_args.micro_batch_size=2", "--trainer.precision=bf16-mixed"]),
     ],
-    ids=["float32", "bf16_fused", "fp16", "compiled", "compiled_by_block", "nccl", "grad_cache"],
+    ids=["float32", "bf16_fused", "fp16", "compiled", "compiled_by_tower", "nccl", "grad_cache"],
 )
 def test_experiment_trains_on_the_gpu(experiment: str, switches: list[str], inputs: Path, tmp_path: Path) -> None:
     before = torch.cuda.memory_stats().get("allocation.all.allocated", 0)

@@ -21,6 +21,7 @@ from medzeroseg.paper.report import Picture
 from medzeroseg.paper.running import Attempt, Times
 from medzeroseg.paper.scheduler import End, Outcome
 from medzeroseg.tables import RunRecord
+from medzeroseg.tables.localisation_records import LocalisationRecord, StructureLocalisation
 from medzeroseg.tables.segmentation_records import CaseScore, MethodResult, SegmentationRecord
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -103,6 +104,10 @@ def steps(tmp_path: Path) -> list[Step]:
     for run, record in RECORDS.items():
         folder = tmp_path / "runs" / run.experiment / f"seed_{run.seed}"
         record.write(folder)
+        if isinstance(record, RunRecord):  # a contrastive training has looked for structures, too
+            found = [StructureLocalisation("test", "CT", "liver", 4, 0.8, 0.5, 0.2)]
+            map_found = ("phantom", run.seed, "evidence", 4, "abc", record.config_hash, found)
+            LocalisationRecord(run.experiment, record.label, *map_found).write(folder)
         settings = {"experiment": run.experiment, "note": "<b> & 'x'"}
         (folder / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         made.append(Step(run, Path("x.yaml"), folder, settings, {}))
@@ -164,6 +169,9 @@ def test_every_row_leads_to_its_scores_and_its_configuration(steps: list[Step], 
     for _, anchor in expected:
         [config] = re.findall(rf'<details id="{anchor}">.*?<pre>(.*?)</pre>', text, re.DOTALL)
         assert yaml.safe_load(html.unescape(config))["note"] == "<b> & 'x'"
+    for name in ("localisation", "localisation_structures"):
+        [places] = re.findall(rf'<figure class="table" id="{name}">.*?</figure>', text, re.DOTALL)
+        assert "../../phantom_cehnc/seed_1/localisation.json" in places
     one = re.search(r'<figure class="table" id="table1">.*?</figure>', text, re.DOTALL)
     assert one
     assert one[0].count("../../phantom_cehnc/seed_1/retrieval_ranks.csv") == 2  # a row for each gallery

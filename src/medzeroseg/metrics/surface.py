@@ -194,8 +194,9 @@ def crop_to_union(first: Tensor, second: Tensor) -> tuple[Mask, Mask]:
     """Both masks within their joint bounding box, with a margin of one empty voxel; a single one if both are empty."""
     for axis in range(first.ndim):
         others = [n for n in range(first.ndim) if n != axis]
-        inside = first.any(others) | second.any(others) if others else first | second
-        places = inside.nonzero()[:, 0].tolist()
+        # bytes: torch finds their maximum several times faster than whether any bit is set
+        inside = [mask.view(torch.uint8).amax(others) if others else mask for mask in (first, second)]
+        places = (inside[0] | inside[1]).nonzero()[:, 0].tolist()
         start, end = (places[0], places[-1] + 1) if places else (0, 1)
         first, second = first.narrow(axis, start, end - start), second.narrow(axis, start, end - start)
     padded = [np.pad(mask.cpu().numpy(), 1) for mask in (first, second)]

@@ -85,7 +85,7 @@ def build_localisation_structures(records: Sequence[LocalisationRecord]) -> Tabl
         first = runs[0]
         identity = {"dataset": first.dataset, "experiment": first.experiment, "label": first.label}
         for kind, structure in dict.fromkeys((one.kind, one.structure) for run in runs for one in run.structures):
-            values: dict[str, object] = {"kind": kind, "structure": structure}
+            values: dict[str, object] = {"kind": kind, "structure": structure, "seeds": [run.seed for run in runs]}
             cells = []
             for split in SPLITS:
                 key = (split, kind, structure)

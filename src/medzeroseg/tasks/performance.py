@@ -15,14 +15,15 @@ class Performance:
     Args:
         channels_last: Keep the weights of convolutions with the channels innermost; what they compute then is laid out
             so as well. For convolutional networks on GPUs with tensor cores.
-        compile: Compile the network with `torch.compile` for the training: what runs the blocks of a transformer,
-            stages of convolutional towers, a segmentation network as a whole. The first steps take minutes.
+        compile: Compile the repeated parts of the network with `torch.compile` for the training: blocks of
+            transformers, stages of convolutional towers, a segmentation network as a whole. The first steps take
+            minutes.
         compile_backend: Of `torch.compile`.
         compile_mode: Of `torch.compile`; None for its default.
         compile_dynamic: Of `torch.compile`: None lets shapes that were seen to change be dynamic. The text tower, whose
             batches differ in length, is compiled for any shape in any case.
-        compile_unit: `tower`: all blocks of a transformer at once. `block`: one by one, all alike, which compiles in a
-            fraction of the time, but each block is called from Python, and a fast GPU waits for that.
+        compile_unit: `block`: those of a transformer one by one, all alike. `tower`: all of them at once, which takes
+            several times as long to compile; but Python calls each block otherwise, and a fast GPU waits for that.
 
     Raises:
         ValueError: There is no such backend.
@@ -33,7 +34,7 @@ class Performance:
     compile_backend: str = "inductor"
     compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None = None
     compile_dynamic: bool | None = None
-    compile_unit: Literal["tower", "block"] = "tower"
+    compile_unit: Literal["block", "tower"] = "block"
 
     def __post_init__(self) -> None:
         """Refuse what would fail when the training starts."""
