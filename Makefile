@@ -30,7 +30,7 @@ SLURM_ARGS ?=
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help setup train slurm slurm-array tables figures paper segment export serve dashboard phantom data-check test test-slow test-slurm check format bench lock docs docs-serve picture notebooks clean
+.PHONY: help setup train slurm slurm-array tables figures paper segment export serve dashboard phantom data-check test test-slow test-slurm test-gpu check format bench lock docs docs-serve picture notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -97,6 +97,9 @@ test-slow: $(READY)  ## the slow tests
 test-slurm: $(READY)  ## the tests on a real Slurm cluster of two nodes on this machine (root; Debian: slurmctld slurmd slurm-client munge iproute2)
 	@$(BIN)/python -m pytest -m slurm -rs $(ARGS)
 
+test-gpu: $(READY)  ## the tests that need a GPU; elsewhere they are skipped, and say so
+	@$(BIN)/python -m pytest -m gpu -rs $(ARGS)
+
 check: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -106,7 +109,7 @@ format: $(READY)  ## let ruff format and fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## run a benchmark: make bench BENCH=losses (or data, segment, metrics, start, faults, scaling)
+bench: $(READY)  ## run a benchmark: make bench BENCH=losses (or data, segment, metrics, start, faults, scaling, training)
 	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 lock: $(READY)  ## compile requirements.lock again from requirements*.txt

@@ -224,12 +224,18 @@ def test_a_phantom_that_cannot_be_made_or_is_another_is_refused(
     assert option.partition("=")[0].removeprefix("phantom_") in message
 
 
-def test_mixed_precision_trains_and_a_fused_optimizer_in_it_is_refused(
-    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    mixed = "--trainer.precision=bf16-mixed"
-    assert run("roco_cehnc", inputs, tmp_path / "runs", [mixed]) == 0
-    assert "fused=false" in _run_fails("phantom_cehnc", inputs, tmp_path, capsys, [mixed])
+def test_bfloat16_trains_and_clips_whether_the_optimizer_is_fused_or_not(inputs: Path, tmp_path: Path) -> None:
+    # so tight a bound that clipping decides the gradient, and a momentum that shows the gradient
+    options = ["--trainer.precision=bf16-mixed", "--trainer.gradient_clip_val=1e-3", "--trainer.limit_train_batches=1"]
+    clipped = {}
+    for fused in ("true", "false"):
+        words = [*options, f"--model.init_args.optimizer.init_args.fused={fused}"]
+        assert run("roco_cehnc", inputs, tmp_path / fused, words) == 0
+        path = tmp_path / fused / "roco_cehnc" / "seed_0" / "checkpoints" / "last.ckpt"
+        state = torch.load(path, weights_only=True)["optimizer_states"][0]["state"]
+        clipped[fused] = torch.cat([moments["exp_avg"].flatten() for moments in state.values()])
+    assert clipped["true"].norm().item() == pytest.approx(1e-3 * (1 - 0.9), rel=0.01)
+    torch.testing.assert_close(clipped["true"], clipped["false"], rtol=1e-3, atol=1e-9)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in float16")

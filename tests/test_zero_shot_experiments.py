@@ -24,7 +24,10 @@ WITH_THEIR_ROWS = (
     "samples_sunnybrook_infonce_zeroshot",
     "phantom_covid_qu_ex_dpfem_zeroshot",
 )
-EVIDENCE = ("evidence", "evidence_walker", "evidence_prompts", "evidence_prompts_crf", "evidence_prompts_walker")
+EVIDENCE = (
+    *("evidence", "evidence_walker", "evidence_prompts", "evidence_fine"),
+    *("evidence_prompts_crf", "evidence_prompts_walker"),
+)
 EVIDENCE_DPFEM = ("evidence_dpfem", "evidence_dpfem_crf", "evidence_dpfem_prompts", "evidence_dpfem_prompts_crf")
 SLOW = ("scorecam", "m2ib")
 ROWS = (

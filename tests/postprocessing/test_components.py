@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import label
 
-from medzeroseg.postprocessing import FillHoles, LargestComponents
+from medzeroseg.postprocessing import FillHoles, LargestComponents, LargestVolumes
 
 
 def random_masks(seed, shape=(2, 3, 14, 17)):
@@ -84,3 +84,25 @@ def test_a_pair_stays_and_a_speck_beside_one_goes():
 def test_bad_options_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 3), share=st.sampled_from([0.0, 0.3, 1.0]))
+@settings(max_examples=40, deadline=None)
+def test_the_largest_parts_of_volumes_one_at_a_time(seed, n, share):
+    masks = random_masks(seed, (2, 5, 14, 17))  # two prompts, five slices
+    found = LargestVolumes(n, share)(masks)
+    for before, after in zip(masks.numpy(), found.numpy(), strict=True):
+        labels = label(before, connectivity=3)
+        sizes = np.bincount(labels.ravel())[1:]
+        best = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))[:n]
+        expected = np.isin(labels, [i + 1 for i in best if sizes[i] >= share * sizes.max()])
+        np.testing.assert_array_equal(after, expected)
+
+
+def test_parts_connected_through_slices_count_together_and_a_picture_is_left_alone():
+    two_slices = torch.cat([picture("##..# ....."), picture(".#... ...##")], dim=1)
+    found = LargestVolumes(1)(two_slices)
+    assert torch.equal(found, torch.cat([picture("##... ....."), picture(".#... .....")], dim=1))
+    assert torch.equal(LargestVolumes(1)(picture("##..#")), picture("##..#"))
+    with pytest.raises(ValueError, match="least_share must be in"):
+        LargestVolumes(1, 2.0)

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from medzeroseg import saliency
 from medzeroseg.losses import PresenceLoss
@@ -24,6 +25,7 @@ from medzeroseg.saliency import (
     ZeroGradientError,
 )
 from medzeroseg.saliency.noise import keyed_noise
+from medzeroseg.saliency.patch_text_evidence import encode_between_patches
 
 KEYS = ["a", "b", "c", "d"]
 METHODS = [
@@ -279,3 +281,24 @@ def test_evidence_with_dpfem_needs_it_on_the_patch_tower(make_batch):
     torch.testing.assert_close(found, PatchTextEvidence()(refined, images, texts, keys=KEYS[:1]).maps)
     torch.nn.init.zeros_(refined.patch_dpfem.scale)
     assert (found - PatchTextEvidence()(refined, images, texts, keys=KEYS[:1]).maps).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("looks", "patch_px"), [(1, 8), (2, 8), (4, 8), (3, 9)])
+def test_several_looks_see_what_a_grid_of_overlapping_patches_would(looks, patch_px):
+    images = torch.rand(2, 3, 4 * patch_px, 6 * patch_px, generator=torch.Generator().manual_seed(0))
+
+    def mean_of_patch(pictures):
+        return F.avg_pool2d(pictures, patch_px)
+
+    found = encode_between_patches(mean_of_patch, images, patch_px, looks)
+    margin = (looks - 1) * patch_px // (2 * looks)
+    padded = F.pad(images, (margin,) * 4, mode="replicate")
+    torch.testing.assert_close(found, F.avg_pool2d(padded, patch_px, stride=patch_px // looks))
+    assert found.shape == (2, 3, 4 * looks, 6 * looks)
+
+
+def test_looks_between_pixels_are_refused():
+    with pytest.raises(ValueError, match="3 shifts of patches of 8 pixels"):
+        encode_between_patches(torch.abs, torch.rand(1, 3, 16, 16), 8, 3)
+    with pytest.raises(ValueError, match="looks must be at least 1"):
+        PatchTextEvidence(looks=0)

@@ -1,7 +1,7 @@
 """From saliency maps to masks, boxes and points."""
 
 from medzeroseg.postprocessing.base import Binariser, MaskCleaner, PostProcessing, Refiner, Step
-from medzeroseg.postprocessing.components import FillHoles, LargestComponents
+from medzeroseg.postprocessing.components import FillHoles, LargestComponents, LargestVolumes
 from medzeroseg.postprocessing.dense_crf import DenseCRF
 from medzeroseg.postprocessing.k_means import KMeans
 from medzeroseg.postprocessing.otsu import Otsu
@@ -17,6 +17,7 @@ __all__ = [
     "FillHoles",
     "KMeans",
     "LargestComponents",
+    "LargestVolumes",
     "MaskCleaner",
     "Otsu",
     "PercentileThreshold",

@@ -22,28 +22,46 @@ class LargestComponents(MaskCleaner):
 
     def __init__(self, n: int = 1, connectivity: int = 8, min_area_px: int = 0, least_share: float = 0.0) -> None:
         """Keep the options."""
-        if n < 1:
-            raise ValueError(f"n must be at least 1, not {n}")
+        _check(n, least_share)
         if min_area_px < 0:
             raise ValueError(f"min_area_px must be at least 0, not {min_area_px}")
-        if not 0 <= least_share <= 1:
-            raise ValueError(f"least_share must be in [0, 1], not {least_share}")
         self.n = n
         self.least_share = least_share
         self.neighbours = _neighbours(connectivity)
         self.min_area_px = min_area_px
 
     def _run(self, maps: Tensor, images: Tensor | None, features: Tensor | None) -> Tensor:
-        labels, owner, areas = _label(maps, self.neighbours)
-        # each mask's parts from large to small; labels already run in reading order
-        order = np.lexsort((np.arange(len(areas)), -areas, owner))
-        first = np.searchsorted(owner[order], owner[order])
-        rank = np.empty(len(areas), dtype=np.int64)
-        rank[order] = np.arange(len(areas)) - first
-        largest = areas[order][first][np.argsort(order)]
-        kept = (rank < self.n) & (areas >= self.min_area_px) & (areas >= self.least_share * largest)
-        keep = np.append(False, kept)
-        return torch.from_numpy(keep[labels]).reshape(maps.shape).to(maps.device)
+        found = _largest(maps.flatten(0, 1), self.neighbours, self.n, self.min_area_px, self.least_share)
+        return found.reshape(maps.shape)
+
+
+class LargestVolumes:
+    """Keep the largest connected parts of each mask of a volume, connected through its slices.
+
+    What a structure's map lights up elsewhere, in one slice or a few, goes; the slices keep what belongs together. A
+    picture of one slice is left as it is: there `LargestComponents` has done it.
+
+    Args:
+        n: How many; voxels are connected across faces, edges and corners. Of parts equally large the first.
+        least_share: Parts smaller than this share, in [0, 1], of the largest are dropped, too. The defaults keep pairs,
+            such as lungs, and drop what lies beside a single organ.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    def __init__(self, n: int = 2, least_share: float = 0.5) -> None:
+        """Keep the options."""
+        _check(n, least_share)
+        self.n, self.least_share = n, least_share
+
+    def __call__(self, masks: Tensor) -> Tensor:
+        """(P, D, H, W) bool -> the same."""
+        if masks.shape[1] < 2:
+            return masks
+        solid = ndimage.generate_binary_structure(3, 3)
+        neighbours = np.stack([np.zeros_like(solid), solid, np.zeros_like(solid)])
+        return _largest(masks, neighbours, self.n, 0, self.least_share)
 
 
 class FillHoles(MaskCleaner):
@@ -61,7 +79,7 @@ class FillHoles(MaskCleaner):
 
     def _run(self, maps: Tensor, images: Tensor | None, features: Tensor | None) -> Tensor:
         # a background connected by edges alone is what an 8-connected outline encloses
-        labels, _, areas = _label(~maps, _neighbours(4))
+        labels, _, areas = _label(~maps.flatten(0, 1), _neighbours(4))
         hole = np.append(False, np.ones_like(areas, dtype=bool))
         for border in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
             hole[border] = False
@@ -78,19 +96,38 @@ def _neighbours(connectivity: int) -> NDArray[np.bool_]:
     return np.stack([np.zeros_like(plane), plane, np.zeros_like(plane)])
 
 
+def _check(n: int, least_share: float) -> None:
+    if n < 1:
+        raise ValueError(f"n must be at least 1, not {n}")
+    if not 0 <= least_share <= 1:
+        raise ValueError(f"least_share must be in [0, 1], not {least_share}")
+
+
+def _largest(masks: Tensor, neighbours: NDArray[np.bool_], n: int, least_size: int, least_share: float) -> Tensor:
+    """The n largest parts of each of a stack of masks ``(N, ...)``."""
+    labels, owner, sizes = _label(masks, neighbours)
+    # each mask's parts from large to small; labels already run in reading order
+    order = np.lexsort((np.arange(len(sizes)), -sizes, owner))
+    first = np.searchsorted(owner[order], owner[order])
+    rank = np.empty(len(sizes), dtype=np.int64)
+    rank[order] = np.arange(len(sizes)) - first
+    largest = sizes[order][first][np.argsort(order)]
+    keep = np.append(False, (rank < n) & (sizes >= least_size) & (sizes >= least_share * largest))
+    return torch.from_numpy(keep[labels]).to(masks.device)
+
+
 def _label(
     masks: Tensor, neighbours: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Parts of all masks in one call.
+    """Parts of all of a stack of masks ``(N, ...)`` in one call.
 
     Returns:
-        Labels ``(B * P, H, W)``, 0 for none, 1 to n; of each part the mask that it lies in, ascending, and its
-        area in pixels, each ``(n,)``.
+        Labels of the same shape, 0 for none, 1 to n; of each part the mask that it lies in, ascending, and its size in
+        pixels or voxels, each ``(n,)``.
     """
-    stack = masks.flatten(0, 1).cpu().numpy()
-    labels, count = ndimage.label(stack, structure=neighbours)
+    labels, count = ndimage.label(masks.cpu().numpy(), structure=neighbours)
     owner = np.zeros(count, dtype=np.int64)
     inside = labels > 0
     owner[labels[inside] - 1] = np.nonzero(inside)[0]
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    return labels, owner, areas
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    return labels, owner, sizes

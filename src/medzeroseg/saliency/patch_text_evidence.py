@@ -1,10 +1,11 @@
 """Evidence for a text at every place, of models that learned where named structures are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from medzeroseg.losses.presence import somewhere
 from medzeroseg.models import ImageTextModel
@@ -21,14 +22,21 @@ class PatchTextEvidence(SaliencyMethod):
     Args:
         scale: That of the loss.
         sharpness: That of the loss.
+        looks: How many times along each axis the picture is looked at, shifted by parts of a patch: the grid is as many
+            times finer, at the cost of its square in passes. The shifts must be whole pixels.
+
+    Raises:
+        ValueError: `looks` is below 1.
     """
 
     title: ClassVar[str] = "Patch-text evidence"
 
-    def __init__(self, scale: float = 3.0, sharpness: float = 6.0) -> None:
+    def __init__(self, scale: float = 3.0, sharpness: float = 6.0, looks: int = 1) -> None:
         """The layer is always the last one."""
         super().__init__(None)
-        self.scale, self.sharpness = scale, sharpness
+        if looks < 1:
+            raise ValueError(f"looks must be at least 1, got {looks}")
+        self.scale, self.sharpness, self.looks = scale, sharpness, looks
 
     def layer_used(self, model: ImageTextModel) -> str:
         """The projected patch grid is no module of its own."""
@@ -45,9 +53,36 @@ class PatchTextEvidence(SaliencyMethod):
 
     def _maps(self, model: ImageTextModel, images: Tensor, texts: Tensor, keys: Sequence[str]) -> tuple[Tensor, Tensor]:
         self.check_model(model)
-        patches = model.encode_patches(images).float()
+        patches = encode_between_patches(model.encode_patches, images, _patch_px(model), self.looks).float()
         maps = torch.einsum("bdhw,bpd->bphw", patches, texts)
         return self.scale * maps, (self.scale * somewhere(maps.flatten(2), self.sharpness)).sigmoid()
+
+
+def encode_between_patches(encode: Callable[[Tensor], Tensor], images: Tensor, patch_px: int, looks: int) -> Tensor:
+    """Features on a finer grid: the pictures are shifted by parts of a patch, and the grids that they give interleaved.
+
+    Args:
+        encode: Images ``(B, 3, H, W)`` -> features ``(B, D, h, w)``.
+        images: The pictures; their edges are repeated outwards.
+        patch_px: Side of a patch, H / h.
+        looks: Shifts along each axis; 1 for none.
+
+    Returns:
+        ``(B, D, looks h, looks w)``; each value lies where that of a patch of so fine a grid would.
+
+    Raises:
+        ValueError: A shift would not be a whole number of pixels.
+    """
+    shifts = [(number - (looks - 1) / 2) * patch_px / looks for number in range(looks)]
+    if any(shift != round(shift) for shift in shifts):
+        raise ValueError(f"looks: {looks} shifts of patches of {patch_px} pixels are no whole pixels")
+    margin, (height, width) = round(max(shifts)), images.shape[2:]
+    padded = F.pad(images, (margin,) * 4, mode="replicate")
+    starts = [margin + round(shift) for shift in shifts]
+    seen = [encode(padded[:, :, top : top + height, left : left + width]) for top in starts for left in starts]
+    # (looks looks, B, D, h, w) -> rows and columns of a patch beside those of the grid
+    grids = torch.unflatten(torch.stack(seen), 0, (looks, looks))
+    return grids.permute(2, 3, 4, 0, 5, 1).flatten(4, 5).flatten(2, 3)
 
 
 class DPFEMEvidence(PatchTextEvidence):
@@ -67,3 +102,8 @@ class DPFEMEvidence(PatchTextEvidence):
         super().check_model(model)
         if model.patch_dpfem is None:
             raise ValueError("model has no DPFEM: build it with dpfem, or use PatchTextEvidence")
+
+
+def _patch_px(model: ImageTextModel) -> int:
+    assert model.patch_tower is not None  # `check_model` has refused such a model
+    return model.patch_tower.trunk.stride_px

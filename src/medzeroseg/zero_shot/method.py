@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from medzeroseg.models import ImageTextModel
 from medzeroseg.postprocessing import (
     LargestComponents,
+    LargestVolumes,
     Otsu,
     PostProcessing,
     boxes_from_masks,
@@ -41,8 +42,8 @@ class CaseSegmentation:
 class ZeroShotMethod(nn.Module):
     """Text-prompted segmentation without masks in training (Figure 1 of the publication).
 
-    saliency -> calibration over prompts -> one scale a case -> post-processing (CRF, threshold, components) -> boxes
-    and points -> segmenter -> mask. Nothing depends on the batch in which a slice came.
+    saliency -> calibration over prompts -> one scale a case -> post-processing (CRF, threshold, components; of a volume
+    across its slices) -> boxes and points -> segmenter -> mask. Nothing depends on the batch in which a slice came.
 
     Args:
         saliency: Makes the maps.
@@ -56,6 +57,7 @@ class ZeroShotMethod(nn.Module):
         slices_at_a_time: Slices post-processed together; bounds the memory, changes nothing else.
         guided: Hand the model's dense features to the post-processing (DPFEM-guided CRF).
         baseline: There to be beaten; marked in tables.
+        volume: What of the slices' masks is kept together, before the segmenter; None: all.
 
     Raises:
         ValueError: A number is out of range.
@@ -73,6 +75,7 @@ class ZeroShotMethod(nn.Module):
         slices_at_a_time: int = 16,
         guided: bool = False,
         baseline: bool = False,
+        volume: LargestVolumes | None = None,
     ) -> None:
         super().__init__()
         if points < 0 or negative_points < 0:
@@ -88,6 +91,7 @@ class ZeroShotMethod(nn.Module):
         self.slices_at_a_time = slices_at_a_time
         self.guided = guided
         self.baseline = baseline
+        self.volume = volume
 
     def check_model(self, model: ImageTextModel) -> None:
         """Refuse a model that the method cannot work on.
@@ -113,19 +117,22 @@ class ZeroShotMethod(nn.Module):
             Masks and maps of the P prompts.
         """
         maps = scale_over_case(self.calibration(raw_maps.float(), asked))
-        masks, confidences = [], []
-        for start in range(0, len(images), self.slices_at_a_time):
-            part = slice(start, start + self.slices_at_a_time)
-            grey = images[part]
+        parts = [slice(at, at + self.slices_at_a_time) for at in range(0, len(images), self.slices_at_a_time)]
+        found, confidences = [], []
+        for part in parts:
             # interpolating between ones can give a little more than one
-            saliency = resize_maps(maps[part], (grey.shape[1], grey.shape[2])).clamp(0, 1)
-            mask = self.postprocessing(saliency, grey, None if features is None else features[part])
-            confidence = saliency
-            if self.segmenter is not None:
-                mask, confidence = self._redraw(self.segmenter, mask, grey)
-            masks.append(mask.transpose(0, 1))
-            confidences.append(confidence.transpose(0, 1).half())
-        return CaseSegmentation(torch.cat(masks, dim=1), maps, torch.cat(confidences, dim=1))
+            saliency = resize_maps(maps[part], (images.shape[1], images.shape[2])).clamp(0, 1)
+            mask = self.postprocessing(saliency, images[part], None if features is None else features[part])
+            found.append(mask.transpose(0, 1))
+            confidences.append(saliency.transpose(0, 1).half())
+        masks = torch.cat(found, dim=1)
+        if self.volume is not None:
+            masks = self.volume(masks)
+        if self.segmenter is not None:
+            redrawn = [self._redraw(self.segmenter, masks[:, part].transpose(0, 1), images[part]) for part in parts]
+            masks = torch.cat([mask.transpose(0, 1) for mask, _ in redrawn], dim=1)
+            confidences = [confidence.transpose(0, 1).half() for _, confidence in redrawn]
+        return CaseSegmentation(masks, maps, torch.cat(confidences, dim=1))
 
     def _redraw(self, segmenter: PromptableSegmenter, masks: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, P, H, W) masks -> the segmenter's, and its probabilities; an empty mask stays empty."""
