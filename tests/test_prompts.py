@@ -21,6 +21,7 @@ def test_the_shipped_prompts_name_every_structure_of_the_datasets() -> None:
     library = PromptLibrary.load()
     assert {"left ventricle", "lungs", "infection", "left adrenal gland"} <= set(library.structures)
     assert not library.reveals_ground_truth
+    assert list(library.projections) == ["chest X-ray"]
     for modality in ("cardiac MRI", "abdominal CT", "chest X-ray"):
         assert len(library.prompt("liver", modality).texts) > 3
 

@@ -78,12 +78,14 @@ class PromptLibrary:
         templates: Modality -> sentences with `{}` for the structure; `any` serves the others.
         structures: Structure -> other words for it.
         neighbours: Modality -> structures that lie beside those asked for; `any` serves the others.
+        projections: Modalities whose pictures show what lies behind one another: several structures at one place.
         reveals_ground_truth: Whether the file says of itself that its words come from the references.
     """
 
     templates: Mapping[str, Sequence[str]]
     structures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     neighbours: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    projections: Sequence[str] = ()
     reveals_ground_truth: bool = False
 
     @classmethod
@@ -102,7 +104,7 @@ class PromptLibrary:
             raise InputError(f"{path}: the prompts are no valid YAML: {error}") from error
         if not isinstance(content, dict):
             raise InputError(f"{path}: prompts have the keys templates and structures; see {DEFAULT_PROMPTS.name}")
-        unknown = set(content) - {"templates", "structures", "neighbours", "reveals_ground_truth"}
+        unknown = set(content) - {"templates", "structures", "neighbours", "projections", "reveals_ground_truth"}
         if unknown:
             raise InputError(f"{path}: unknown key {min(map(str, unknown))!r}")
         templates = _lists(content.get("templates"), f"{path}: templates")
@@ -114,7 +116,8 @@ class PromptLibrary:
                     raise InputError(f"{path}: templates: {modality}: '{sentence}' needs one {{}} for the structure")
         if not templates.get(ANY_MODALITY):
             raise InputError(f"{path}: templates: '{ANY_MODALITY}' is missing; it serves the modalities not listed")
-        return cls(templates, structures, neighbours, bool(content.get("reveals_ground_truth", False)))
+        projections = _lists({"projections": content.get("projections") or []}, str(path))["projections"]
+        return cls(templates, structures, neighbours, projections, bool(content.get("reveals_ground_truth", False)))
 
     def compared(self, asked: Sequence[str], modality: str, names: Sequence[str] | None = None) -> list[str]:
         """The structures whose maps only serve the calibration of those asked for.

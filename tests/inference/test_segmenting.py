@@ -15,7 +15,7 @@ from medzeroseg.models import ImageTextModel
 from medzeroseg.postprocessing import PostProcessing, Threshold
 from medzeroseg.saliency import DPFEMSimilarity, PatchTextSimilarity, SaliencyMethod
 from medzeroseg.segmenters import RandomWalkerSegmenter
-from medzeroseg.zero_shot import Raw, ZeroShotMethod
+from medzeroseg.zero_shot import PresenceOfPrompts, Raw, ZeroShotMethod
 from tests.helpers.fake_inference import blobs
 
 PATH = Path("scan.nii")
@@ -187,3 +187,13 @@ def test_structures_for_comparison_are_not_asked_twice(prepared: Prepare):
 def test_a_method_that_does_not_fit_the_model_is_refused():
     with pytest.raises(ConfigurationError, match="method: model has no DPFEM"):
         Segmenter(ImageTextModel("small"), ZeroShotMethod(DPFEMSimilarity()), SegmentationRequest(("liver",)))
+
+
+@pytest.mark.parametrize(("modality", "brightest"), [("chest X-ray", 0), ("cardiac MRI", 1)])
+def test_in_an_xray_prompts_may_share_a_place(modality: str, brightest: int):
+    shared_and_alone, shared = [[3.0, 2.0]] * 2, [[6.0, -9.0]] * 2
+    calibration = PresenceOfPrompts(in_projections=False)
+    method = ZeroShotMethod(Painted(shared_and_alone, shared), calibration=calibration)
+    request = SegmentationRequest(("lungs", "infection"), modality=modality)
+    result = Segmenter(ImageTextModel("small"), method, request, compare_with=())(scan(depth=1), PATH)
+    assert result.maps[0, 0, 0].argmax() == brightest

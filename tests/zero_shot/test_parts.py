@@ -50,6 +50,14 @@ def test_presence_is_dark_where_nothing_is_there_and_where_another_prompt_is() -
     torch.testing.assert_close(Presence()(logits, 1), logits[:, :1].sigmoid())
 
 
+def test_in_projections_prompts_may_share_a_place() -> None:
+    logits = torch.tensor([[[[4.0]], [[5.0]]]])  # one place of two structures
+    apart, together = PresenceOfPrompts(), PresenceOfPrompts(in_projections=False)
+    assert apart(logits, 2, projection=True)[0, 0, 0, 0] < 0.5
+    torch.testing.assert_close(together(logits, 2, projection=True), logits.sigmoid())
+    assert torch.equal(together(logits, 2), apart(logits, 2))
+
+
 def test_a_temperature_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="temperature"):
         SoftmaxOverPrompts(0)

@@ -94,7 +94,9 @@ class Segmenter:
             maps, scores, features, layer = self._look(view, prompts, path.name, progress)
         with _timed(seconds, "masks", self.device):
             grey = torch.from_numpy(view.grey).to(self.device)
-            case = self.method(maps, _at_most(grey, self.request.longest_px), len(self.request.text), features)
+            shown = _at_most(grey, self.request.longest_px)
+            projection = view.modality in self.library.projections
+            case = self.method(maps, shown, len(self.request.text), features, projection)
             best_scores = scores[:, : len(self.request.text)].amax(dim=0).tolist()
             dropped = self._drop_low(case, best_scores)
             labels, overlaps, counts = _label_map(case, view.volume.shape)

@@ -66,6 +66,7 @@ class ZeroShotSegmentationTask(LightningModule):
         #: see `BaseTask.config`
         self.config: dict[str, Any] = {}
         self.structures: dict[str, tuple[int, ...]] = {}
+        self.projection = False
         #: (P + C, D), unit: of the structures, then of the prompts for comparison
         self.text_embeddings = torch.empty(0)
         self._source_of = {key: first for first, keys in methods.shared_saliency().items() for key in keys}
@@ -91,6 +92,7 @@ class ZeroShotSegmentationTask(LightningModule):
         """Embed the prompts, once."""
         data = labelled_data(self.trainer, self)
         self.structures = data.label_parts
+        self.projection = data.modality in self.library.projections
         others = self.library.compared(list(self.structures), data.modality, self.compare_with)
         prompts = [self.library.prompt(name, data.modality) for name in (*self.structures, *others)]
         self.model.eval()
@@ -125,7 +127,7 @@ class ZeroShotSegmentationTask(LightningModule):
             for name, method in self.methods.items():
                 with self.evaluator.timed(name):
                     maps_of_case = case.maps[self._source_of[name]]
-                    found = method(maps_of_case, case.images, len(self.structures), case.features)
+                    found = method(maps_of_case, case.images, len(self.structures), case.features, self.projection)
                 self._test.finish(name, case, found)
 
     def on_test_epoch_end(self) -> None:

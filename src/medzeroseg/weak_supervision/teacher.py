@@ -158,7 +158,8 @@ class ZeroShotTeacher:
                 for n, grey in enumerate(batch["native_image"])
             ]
             for case in assembler.add(batch, results):
-                found = self.method(case.maps[""], case.images, len(data.label_parts), case.features)
+                projection = data.modality in self.library.projections
+                found = self.method(case.maps[""], case.images, len(data.label_parts), case.features, projection)
                 pseudo = label_map(
                     found.masks,
                     found.confidence,

@@ -13,12 +13,13 @@ class Calibration(ABC):
     """
 
     @abstractmethod
-    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+    def __call__(self, maps: Tensor, asked: int, projection: bool = False) -> Tensor:
         """Calibrate.
 
         Args:
             maps: (D, P + C, h, w) raw saliency: of the P prompts asked for, then of C prompts for comparison.
             asked: P, at least 1.
+            projection: Whether the pictures show several structures at one place, as X-rays do (`PromptLibrary`).
 
         Returns:
             (D, P, h, w), any range, larger where the image answers the prompt.
@@ -28,7 +29,7 @@ class Calibration(ABC):
 class Raw(Calibration):
     """The maps as they are."""
 
-    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+    def __call__(self, maps: Tensor, asked: int, projection: bool = False) -> Tensor:
         """Leave out the prompts for comparison."""
         return maps[:, :asked]
 
@@ -41,7 +42,7 @@ class MeanOfPrompts(Calibration):
     Source: the redundant-feature removal of CLIP Surgery (Li et al., arXiv 2304.05653), on maps instead of features.
     """
 
-    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+    def __call__(self, maps: Tensor, asked: int, projection: bool = False) -> Tensor:
         """Subtract the mean over P + C."""
         if maps.shape[1] == 1:
             return maps
@@ -67,7 +68,7 @@ class SoftmaxOverPrompts(Calibration):
             raise ValueError(f"temperature must be over 0, got {temperature}")
         self.temperature = temperature
 
-    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+    def __call__(self, maps: Tensor, asked: int, projection: bool = False) -> Tensor:
         """Softmax over P + C; a lone prompt stays as it is, its probability would be 1 everywhere."""
         if maps.shape[1] == 1:
             return maps
@@ -80,7 +81,7 @@ class Presence(Calibration):
     Prompts are not compared: in a projection such as an X-ray several structures lie at one place.
     """
 
-    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+    def __call__(self, maps: Tensor, asked: int, projection: bool = False) -> Tensor:
         """Sigmoid."""
         return maps[:, :asked].sigmoid()
 
@@ -90,10 +91,19 @@ class PresenceOfPrompts(Calibration):
 
     For maps that are logits (`saliency.PatchTextEvidence`) of sections, where one structure lies at a place. The first
     factor keeps dark what answers no prompt, where the second must choose one all the same.
+
+    Args:
+        in_projections: Whether prompts are compared in projections, too; else those have the first factor alone.
     """
 
-    def __call__(self, maps: Tensor, asked: int) -> Tensor:
+    def __init__(self, in_projections: bool = True) -> None:
+        """Keep the option."""
+        self.in_projections = in_projections
+
+    def __call__(self, maps: Tensor, asked: int, projection: bool = False) -> Tensor:
         """Sigmoid times softmax over P + C; with a lone prompt the sigmoid."""
+        if projection and not self.in_projections:
+            return maps[:, :asked].sigmoid()
         return (maps.sigmoid() * maps.softmax(dim=1))[:, :asked]
 
 

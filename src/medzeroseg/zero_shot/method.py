@@ -104,7 +104,14 @@ class ZeroShotMethod(nn.Module):
             raise ValueError(f"model has no DPFEM, which guides '{self.title}': build it with dpfem")
 
     @torch.no_grad()
-    def forward(self, raw_maps: Tensor, images: Tensor, asked: int, features: Tensor | None = None) -> CaseSegmentation:
+    def forward(
+        self,
+        raw_maps: Tensor,
+        images: Tensor,
+        asked: int,
+        features: Tensor | None = None,
+        projection: bool = False,
+    ) -> CaseSegmentation:
         """Segment a case from the raw saliency of its slices.
 
         Args:
@@ -112,11 +119,12 @@ class ZeroShotMethod(nn.Module):
             images: (D, H, W) float in [0, 1], windowed, at their own size.
             asked: P.
             features: (D, F, h, w) dense features that guide the CRF, or None.
+            projection: Whether the images show several structures at one place (`PromptLibrary.projections`).
 
         Returns:
             Masks and maps of the P prompts.
         """
-        maps = scale_over_case(self.calibration(raw_maps.float(), asked))
+        maps = scale_over_case(self.calibration(raw_maps.float(), asked, projection))
         parts = [slice(at, at + self.slices_at_a_time) for at in range(0, len(images), self.slices_at_a_time)]
         found, confidences = [], []
         for part in parts:
