@@ -75,13 +75,17 @@ def test_a_released_model_and_its_misuse(tmp_path: Path, checkpoint: Path):
 
 
 @pytest.mark.parametrize(
-    ("patch_tower", "saliency"), [(None, "PatchTextSimilarity"), (PatchTower, "PatchTextEvidence")]
+    ("patch_tower", "saliency"),
+    [
+        (None, {"class_path": "medzeroseg.saliency.PatchTextSimilarity"}),
+        (PatchTower, {"class_path": "medzeroseg.saliency.PatchTextEvidence", "init_args": {"looks": 4}}),
+    ],
 )
 def test_the_packaged_method_suits_the_model(patch_tower, saliency):
     loaded = load_method(default_method(ImageTextModel("small", patch_tower=patch_tower)))
     assert (loaded.method.segmenter is None) == (patch_tower is not None)
     assert loaded.compare_with is None  # the neighbours of the modality
-    assert loaded.settings["saliency"] == {"class_path": f"medzeroseg.saliency.{saliency}"}
+    assert loaded.settings["saliency"] == saliency
 
 
 @pytest.mark.parametrize(
