@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from skimage.filters import threshold_otsu
 
-from medzeroseg.postprocessing import KMeans, Otsu, PercentileThreshold, Threshold
+from medzeroseg.postprocessing import DenseCRF, KMeans, Otsu, OtsuProbability, PercentileThreshold, Threshold
 from medzeroseg.postprocessing.k_means import k_means_centres
 from medzeroseg.postprocessing.otsu import otsu_thresholds
 
@@ -54,6 +54,39 @@ def test_otsu_on_two_hills_in_a_batch():
     mask = Otsu()(maps)
     assert mask[:, :, 10:20, 10:30].all()
     assert mask.sum() < 1.01 * 2 * 3 * 200
+
+
+@given(unit_maps)
+@settings(max_examples=150, deadline=None)
+def test_one_half_of_otsus_probability_is_otsus_threshold(image):
+    maps = batch(image)
+    found = OtsuProbability()(maps)
+    if image.min() == image.max():
+        assert torch.equal(found, maps)
+        return
+    by_value = maps.flatten().argsort()
+    assert (found.flatten()[by_value].diff() >= 0).all()  # the order stays
+    other = (found > 0.5) != Otsu()(maps)
+    at_threshold = (maps - otsu_thresholds(maps)[..., None, None]).abs() < 1e-6  # rounding may put these on either side
+    assert not (other & ~at_threshold).any()
+
+
+def test_a_small_structure_on_a_faint_map_survives_the_crf():
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    disc = (rows - 32) ** 2 + (columns - 30) ** 2 < 5**2
+    image = 0.2 + 0.5 * disc.float()
+    # the map is brightest elsewhere in the case, and smeared over the disc's border
+    maps = 0.45 * torch.exp(-((rows - 32) ** 2 + (columns - 32) ** 2) / (2 * 6**2))
+    crf = DenseCRF(appearance_sigma=0.05, intensity_sigma=0.05)
+
+    def dice(steps):
+        found = maps[None, None]
+        for step in steps:
+            found = step(found, image[None])
+        return float(2 * (found[0, 0] & disc).sum() / (found.sum() + disc.sum()))
+
+    assert dice([crf, Threshold()]) == 0
+    assert dice([OtsuProbability(), crf, Threshold()]) > dice([Otsu()]) + 0.1
 
 
 def lloyd(values, k):

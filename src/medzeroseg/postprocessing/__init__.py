@@ -4,7 +4,7 @@ from medzeroseg.postprocessing.base import Binariser, MaskCleaner, PostProcessin
 from medzeroseg.postprocessing.components import FillHoles, LargestComponents, LargestVolumes
 from medzeroseg.postprocessing.dense_crf import DenseCRF
 from medzeroseg.postprocessing.k_means import KMeans
-from medzeroseg.postprocessing.otsu import Otsu
+from medzeroseg.postprocessing.otsu import Otsu, OtsuProbability
 from medzeroseg.postprocessing.prompts import INSIDE, NO_POINT, OUTSIDE, boxes_from_masks, points_from_masks
 from medzeroseg.postprocessing.threshold import PercentileThreshold, Threshold
 
@@ -20,6 +20,7 @@ __all__ = [
     "LargestVolumes",
     "MaskCleaner",
     "Otsu",
+    "OtsuProbability",
     "PercentileThreshold",
     "PostProcessing",
     "Refiner",

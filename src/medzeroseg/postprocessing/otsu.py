@@ -3,7 +3,33 @@
 import torch
 from torch import Tensor
 
-from medzeroseg.postprocessing.base import Binariser
+from medzeroseg.postprocessing.base import Binariser, Refiner
+
+
+class OtsuProbability(Refiner):
+    """Stretches each map so that Otsu's threshold comes to lie at one half.
+
+    For what reads a map as a probability, as `DenseCRF` does: a saliency map has no scale of its own, and one half of
+    its maximum is mostly far above the value that separates it best, so that small structures start as background.
+    Below and above the threshold values are scaled linearly, so their order stays; a constant map stays as it is.
+
+    Args:
+        bins: Of the histogram between the map's own minimum and maximum.
+    """
+
+    def __init__(self, bins: int = 256) -> None:
+        """Keep the number of bins."""
+        if bins < 2:
+            raise ValueError(f"bins must be at least 2, not {bins}")
+        self.bins = bins
+
+    def _run(self, maps: Tensor, images: Tensor | None, features: Tensor | None) -> Tensor:
+        threshold = otsu_thresholds(maps, self.bins)[..., None, None].to(maps.dtype)
+        # a threshold of 0 or 1 is that of a constant map, which is not stretched
+        below = maps / (2 * torch.where(threshold > 0, threshold, 1))
+        above = 1 - (1 - maps) / (2 * torch.where(threshold < 1, 1 - threshold, 1))
+        constant = maps.amin(dim=(2, 3), keepdim=True) == maps.amax(dim=(2, 3), keepdim=True)
+        return torch.where(constant, maps, torch.where(maps > threshold, above, below).clamp(0, 1))
 
 
 class Otsu(Binariser):
