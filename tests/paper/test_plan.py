@@ -132,7 +132,8 @@ def test_the_shipped_papers_hold_every_row_of_their_kind(project_root: Path, mon
     phantom = {f"phantom_{data}_{end}" for data in ("acdc", "synapse", "covid_qu_ex") for end in ends}
     assert set(load_paper("phantom").experiments) == phantom | {f"phantom_{loss}" for loss in losses}
     samples = {f"samples_{data}_{end}" for data in ("acdc", "sunnybrook", "covid_qu_ex") for end in ends}
-    samples |= {"real_samples_cehnc", "real_samples_infonce", "samples_ct_zeroshot"}
+    samples |= {f"samples_{data}_dpfem_zeroshot" for data in ("acdc", "sunnybrook", "covid_qu_ex")}
+    samples |= {"real_samples_cehnc", "real_samples_infonce", "real_samples_dpfem", "samples_ct_zeroshot"}
     assert set(load_paper("samples").experiments) == samples
     real = load_paper("real")
     starts = ("roco_", "acdc_", "synapse_", "covid_qu_ex_")
