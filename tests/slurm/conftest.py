@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TOOLS = ("slurmctld", "slurmd", "srun", "munged", "ip", "nsenter")
-PATIENCE_S = float(os.environ.get("SLURM_TEST_PATIENCE_S", "120"))
+PATIENCE_S = float(os.environ.get("SLURM_TEST_PATIENCE_S", "300"))
 """How long a job may take to get anywhere; more on a machine that is busy with other things."""
 
 
