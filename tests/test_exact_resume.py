@@ -1,5 +1,6 @@
 """A training that is broken off anywhere, and goes on, ends bit by bit where the unbroken one ends."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, project_root: Path):
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Outcome:
     return train_through([], folder / "whole", folder / "phantom")
+
+
+def test_faults_are_drawn_over_the_whole_training() -> None:
+    drawn = draw_faults(20, workers=2, seed=0)
+    assert {fault.step for fault in drawn} == set(range(1, STEPS))  # the epoch of windows, the last, included
+    assert dict.fromkeys(EXPECTED, 20) == Counter(fault.kind for fault in drawn)
+    assert drawn == draw_faults(20, workers=2, seed=0) != draw_faults(20, workers=2, seed=1)
 
 
 @pytest.mark.slow
