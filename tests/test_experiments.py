@@ -129,13 +129,13 @@ def test_resume_ends_where_an_unbroken_run_ends(
     monkeypatch.chdir(project_root)
     extra = ["--model.init_args.loss.init_args.lambda_update=adaptive", "--trainer.max_epochs=2"]
     assert run("phantom_cehnc", inputs, tmp_path / "whole", extra) == 0
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
     with monkeypatch.context() as patch:
         patch.setattr(ContrastiveTask, "on_train_epoch_start", _stop_in_the_second_epoch)
         assert run("phantom_cehnc", inputs, tmp_path / "broken", extra) == 1
     folder = tmp_path / "broken" / "phantom_cehnc" / "seed_0"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")  # a job that Slurm has started again resumes unasked
     assert run("phantom_cehnc", inputs, tmp_path / "broken", extra) == 0
-    monkeypatch.delenv("SLURM_RESTART_COUNT")
     checkpoints = [
         torch.load(root / "phantom_cehnc/seed_0/checkpoints/last.ckpt", weights_only=True)
         for root in (tmp_path / "whole", tmp_path / "broken")
@@ -170,6 +170,25 @@ def test_a_finished_seed_is_not_resumed_and_a_new_run_archives_it(
     table = json.loads((tmp_path / "phantom_infonce" / "tables" / "table1.json").read_text(encoding="utf-8"))
     assert [row["seeds"] for row in table["rows"]] == [[0], [0]]  # one row a gallery; the archived run is no seed
     assert len(read_records(tmp_path)) == 1
+
+
+def test_a_job_that_is_started_again_before_it_began_its_run_leaves_earlier_runs_alone(
+    inputs: Path, tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project_root)
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
+    assert run("phantom_infonce", inputs, tmp_path) == 0
+    folder = tmp_path / "phantom_infonce" / "seed_0"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    written = (folder / "starts.json").read_bytes()
+    assert run("phantom_infonce", inputs, tmp_path) == 0
+    assert (folder / "starts.json").read_bytes() == written  # its own, which is finished
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    assert run("phantom_infonce", inputs, tmp_path) == 0
+    [start] = json.loads((folder / "starts.json").read_text(encoding="utf-8"))
+    assert (start["slurm"]["job_id"], start["from_checkpoint"]) == ("42", None)
+    [archived] = (folder.parent / "archive").iterdir()
+    assert (archived / "starts.json").read_bytes() == written
 
 
 def test_three_seeds_make_one_row_with_a_spread(

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
+from medzeroseg.callbacks.start_record import started_by_this_job
 from medzeroseg.checkpoints import read_checkpoint
 from medzeroseg.cli import ExperimentCLI
 from medzeroseg.errors import ConfigurationError
@@ -36,11 +37,14 @@ class TrainCLI(ExperimentCLI):
         super().__init__(["fit", *args])
 
     def before_instantiate_classes(self) -> None:
-        """Find the checkpoint to go on from: asked for, or because Slurm has started the job again."""
+        """Find the checkpoint to go on from: asked for, or because Slurm has started the job again.
+
+        A job that is started again before it began its own run finds an earlier one there; it makes room for its own.
+        """
         config = self.config[str(self.subcommand)]
         folder = Path(config.trainer.default_root_dir)
         last = folder / "checkpoints" / "last.ckpt"
-        if self.resume or was_requeued():
+        if self.resume or (was_requeued() and started_by_this_job(folder)):
             self.archives = False
             if is_finished(folder):
                 rank_zero_info(f"{folder} is finished; nothing to resume.")

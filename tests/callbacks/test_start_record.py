@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from medzeroseg.callbacks.start_record import StartRecord
+from medzeroseg.callbacks.start_record import StartRecord, started_by_this_job
 
 
 def test_an_entry_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +34,28 @@ def test_an_entry_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     trainer.fast_dev_run = 1
     StartRecord().on_fit_start(trainer, task)  # type: ignore[arg-type]
     assert len(json.loads((tmp_path / "starts.json").read_text(encoding="utf-8"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("job", "ours"),
+    [
+        ({}, False),
+        ({"JOB_ID": "41"}, True),
+        ({"JOB_ID": "42"}, False),
+        ({"JOB_ID": "50", "ARRAY_JOB_ID": "48", "ARRAY_TASK_ID": "1"}, True),
+        ({"JOB_ID": "49", "ARRAY_JOB_ID": "48", "ARRAY_TASK_ID": "2"}, False),
+        ({"JOB_ID": "49", "ARRAY_JOB_ID": "47", "ARRAY_TASK_ID": "1"}, False),
+    ],
+)
+def test_a_job_knows_the_runs_that_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: dict[str, str], ours: bool
+) -> None:
+    for name in ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID"):
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert not started_by_this_job(tmp_path)  # no run
+    array = {"job_id": "49", "array_job_id": "48", "array_task_id": "1"}
+    starts = [{"slurm": {}}, {"slurm": {"job_id": "41", "restart_count": "1"}}, {"slurm": array}]
+    (tmp_path / "starts.json").write_text(json.dumps(starts), encoding="utf-8")
+    assert started_by_this_job(tmp_path) is ours
