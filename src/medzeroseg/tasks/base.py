@@ -19,6 +19,12 @@ from medzeroseg.parameter_groups import Group, parameter_groups, scale_learning_
 from medzeroseg.schedules import LRSchedule
 from medzeroseg.tasks.performance import Part, Performance
 
+MAX_SKIPPED_STEPS = 20
+"""So many steps in a row may have gradients that are not finite where a scaler (16-mixed) skips them.
+
+It halves its scale each time, from 65536: a gradient that fits into 16 bits at all is found long before.
+"""
+
 
 class BaseTask(LightningModule):
     """Base of the tasks.
@@ -43,7 +49,8 @@ class BaseTask(LightningModule):
         #: What this run was configured with (`model`, `data`, `trainer`), plain values; kept in checkpoints so that
         #: they can be opened without their experiment file. Empty when the task was built in Python.
         self.config: dict[str, Any] = {}
-        self._cases: Iterable[object] = ()
+        self._cases: list[object] = []
+        self._skipped = 0  # steps in a row
 
     def parameter_groups(self) -> list[Group]:
         """What the optimizer trains: all that is not frozen, in two groups by weight decay."""
@@ -87,26 +94,35 @@ class BaseTask(LightningModule):
         }
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Keep the names of the batch's cases, for the message if it breaks the gradients."""
-        self._cases = batch.get("case_id", [])
+        """Keep the names of the step's cases, for the message if one breaks the gradients."""
+        every: int = self.trainer.accumulate_grad_batches
+        if batch_idx % every == 0:
+            self._cases = []
+        self._cases += batch.get("case_id", [])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stop before broken gradients reach the weights; log their global norm, before clipping and after unscaling.
 
         Raises:
-            NonFiniteGradientError: With the case ids of the batch, and the parameters.
+            NonFiniteGradientError: With the case ids of the step's batches, and the parameters. Where a scaler skips
+                such steps, after `MAX_SKIPPED_STEPS` in a row.
         """
         gradients = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
         norm = nn.utils.get_total_norm(gradients.values())
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning
         if self.trainer.global_step % every == 0:
             self.log("train/grad_norm", norm)
+        if torch.isfinite(norm):
+            self._skipped = 0
+            return
         # a scaler (16-mixed) skips such steps by itself, and meets them while it searches for its scale
-        if self._scaler() is None and not torch.isfinite(norm):
+        self._skipped += 1
+        if self._scaler() is None or self._skipped >= MAX_SKIPPED_STEPS:
             broken = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
             named = ", ".join(broken[:3]) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
             what = f"A gradient is not finite (in {named})" if broken else "The gradients' norm is not finite"
-            raise NonFiniteGradientError(self._broken(what, self._cases))
+            lasts = "" if self._scaler() is None else f", for {self._skipped} steps in a row that were all skipped,"
+            raise NonFiniteGradientError(self._broken(what + lasts, self._cases))
 
     def configure_gradient_clipping(
         self,
