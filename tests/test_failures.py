@@ -41,6 +41,11 @@ def test_out_of_memory_names_the_next_thing_to_try() -> None:
     lines = str(explain_failure(MemoryError(), supervised)).splitlines()
     assert lines[0] == "Out of memory."
     assert "--data.init_args.batch_size=32 --trainer.accumulate_grad_batches=4" in lines[2]
+    for model in (CONFIG["model"], image_text["model"]):  # the image-text model decides how large its images are
+        assert "image_size_px" not in str(explain_failure(error, {**CONFIG, "model": model}))
+    for window_px, advice in ((None, "smaller images: --data.init_args.image_size_px"), (64, "init_args.window_px")):
+        supervised["model"] = {"init_args": {"window_px": window_px}}
+        assert str(explain_failure(error, supervised)).endswith(advice)
     allocator = RuntimeError(
         "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"
     )

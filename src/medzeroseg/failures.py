@@ -81,5 +81,9 @@ def _less_memory(config: Mapping[str, Any]) -> str:
             "the same number of rows a step, half of them at a time: "
             f"--data.init_args.batch_size={batch // 2} --trainer.accumulate_grad_batches={parts}"
         )
-    tries.append("more GPUs with smaller batches each, or smaller images: --data.init_args.image_size_px")
+    tries.append("more GPUs with smaller batches each")
+    if task.get("window_px"):
+        tries.append("smaller windows of the images: --model.init_args.window_px")
+    elif "window_px" in task:  # a network of masks; an image-text model has a size of its own
+        tries.append("smaller images: --data.init_args.image_size_px")
     return "\n".join(["It needs less memory with, for example:", *(f"  {line}" for line in tries)])
