@@ -13,7 +13,6 @@ from PIL import Image
 from medzeroseg.figures import read_slices
 from medzeroseg.main import main
 from medzeroseg.tables import read_segmentation_records
-from tests.helpers.fake_segmenters import write_sam_folder
 from tests.helpers.fake_zero_shot import FEW, MODEL, few_rows, write_zero_shot_inputs, zero_shot_overrides
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -22,13 +21,22 @@ EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("*_zeroshot.yaml"))
 WITH_THEIR_ROWS = (
     *("phantom_covid_qu_ex_zeroshot", "samples_sunnybrook_zeroshot", "covid_qu_ex_biomedclip_zeroshot"),
     "samples_sunnybrook_infonce_zeroshot",
-    "phantom_covid_qu_ex_dpfem_zeroshot",
+    *("phantom_covid_qu_ex_dpfem_zeroshot", "covid_qu_ex_dpfem_zeroshot", "covid_qu_ex_zeroshot"),
 )
 EVIDENCE = (
     *("evidence", "evidence_walker", "evidence_prompts", "evidence_fine"),
     *("evidence_prompts_crf", "evidence_prompts_walker"),
 )
-EVIDENCE_DPFEM = ("evidence_dpfem", "evidence_dpfem_crf", "evidence_dpfem_prompts", "evidence_dpfem_prompts_crf")
+EVIDENCE_DPFEM = (
+    *("evidence_dpfem", "evidence_dpfem_prompts", "evidence_dpfem_fine"),
+    *("evidence_dpfem_prompts_crf", "evidence_dpfem_prompts_guided_crf"),
+)
+CHOSEN = (  # by masks of validation cases, docs/localisation.md
+    *("evidence_fine", "evidence_prompts_crf", "evidence_dpfem_fine", "evidence_dpfem_prompts_crf"),
+    "evidence_dpfem_prompts_guided_crf",
+)
+DPFEM = ("saliency_dpfem_crf_sam", "dpfem", "dpfem_crf", "gscorecam_dpfem_crf")
+SAM = ("gscorecam_sam", "saliency_crf_sam", "patch_text_sam", "patch_text_medsam")
 SLOW = ("scorecam", "m2ib")
 ROWS = (
     *("gscorecam", "gradcam", "gradcam_plus_plus", "layercam", "patch_text"),
@@ -47,6 +55,8 @@ def at_home(inputs: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(project_root)
     monkeypatch.setenv("DATA_ROOT", str(inputs / "data"))
     monkeypatch.setenv("REAL_SAMPLES", str(inputs / "samples"))
+    for name in ("SAM_MODEL", "MEDSAM_MODEL"):
+        monkeypatch.setenv(name, str(inputs / "sam"))
 
 
 def run(experiment: str, inputs: Path, runs: Path, extra: Sequence[str] = ()) -> int:
@@ -55,7 +65,7 @@ def run(experiment: str, inputs: Path, runs: Path, extra: Sequence[str] = ()) ->
 
 def test_there_is_a_row_for_every_dataset_and_model_of_table2() -> None:
     datasets = ("acdc", "synapse", "covid_qu_ex")
-    expected = {f"{dataset}{model}_zeroshot" for dataset in datasets for model in ("", "_biomedclip")}
+    expected = {f"{dataset}{model}_zeroshot" for dataset in datasets for model in ("", "_biomedclip", "_dpfem")}
     of_phantoms = {f"phantom_{dataset}" for dataset in datasets}
     of_samples = {f"samples_{name}" for name in ("acdc", "covid_qu_ex", "sunnybrook")}
     expected |= {f"{name}{model}_zeroshot" for name in of_phantoms | of_samples for model in ("", "_infonce", "_dpfem")}
@@ -74,19 +84,21 @@ def test_experiment_segments_and_writes_table2(experiment: str, inputs: Path, tm
     [record] = read_segmentation_records(tmp_path)
     assert (record.experiment, record.seed) == (experiment, 0)
     methods = {method.method: method for method in record.methods}
-    slow = () if experiment.startswith("phantom") else SLOW
-    own = EVIDENCE if experiment.startswith(("phantom_", "samples_")) else slow
+    small = experiment.startswith(("phantom_", "samples_"))
     with_dpfem = experiment.endswith("_dpfem_zeroshot")
-    own = EVIDENCE_DPFEM if with_dpfem else own
+    tuned = DPFEM if with_dpfem else (*SAM, *SLOW)
+    of_biomedclip = SLOW if experiment.endswith("_biomedclip_zeroshot") else tuned
+    own = (EVIDENCE_DPFEM if with_dpfem else EVIDENCE) if small else of_biomedclip
     stand_in = experiment.endswith("_infonce_zeroshot")
     rows_of_file = ["gscorecam", "gradcam", *BASELINES] if stand_in else [*own, *ROWS]
     assert list(methods) == (rows_of_file if whole else list(FEW))
     assert ("(stand-in" in record.label) == stand_in
     in_table3 = {method.method: method.table3_row for method in record.methods if method.table3_row}
     if whole and not stand_in:
-        row = "evidence_prompts_crf" if experiment.startswith(("phantom_", "samples_")) else "gscorecam_crf"
-        expected = {"evidence_dpfem_prompts_crf": "saliency_dpfem_crf"} if with_dpfem else {row: "saliency_crf"}
-        assert in_table3 == expected
+        part = "_dpfem" if with_dpfem else ""
+        row = f"evidence{part}_prompts_crf" if small else f"gscorecam{part}_crf"
+        with_sam = {f"saliency{part}_crf_sam": f"saliency{part}_crf_sam"} if "saliency" in " ".join(own) else {}
+        assert in_table3 == {row: f"saliency{part}_crf"} | with_sam
     assert [name for name, method in methods.items() if method.baseline] == BASELINES
     assert all(method.minutes > 0 for method in methods.values())
     assert all(method.layer != "-" for method in methods.values() if not method.baseline)
@@ -97,6 +109,7 @@ def test_experiment_segments_and_writes_table2(experiment: str, inputs: Path, tm
     rows = read_json(tables / "table2.json")["rows"]
     assert [row["method"] for row in rows] == list(methods)
     assert not any(row["labels_used"] or row["reveals_ground_truth"] for row in rows)
+    assert [row["method"] for row in rows if row["chosen_on_validation"]] == [name for name in methods if name in CHOSEN]
     written = yaml.safe_load((FOLDER / f"{experiment}.yaml").read_text(encoding="utf-8"))
     of_method = {row["method"]: row["published"] for row in rows}
     assert (of_method["gscorecam"] is not None) == (written["published_row"] is not None)
@@ -136,22 +149,11 @@ def test_rows_with_dpfem_need_a_model_with_dpfem(
     assert [m.method for m in record.methods][:4] == ["dpfem", "dpfem_crf", "gscorecam_dpfem_crf", "gscorecam"]
 
 
-def test_rows_with_sam_take_a_folder(
-    inputs: Path,
-    tmp_path: Path,
-    project_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_missing_folder_of_sam_is_told(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_sam_folder(tmp_path / "sam")
-    for name in ("SAM_MODEL", "MEDSAM_MODEL"):
-        monkeypatch.setenv(name, str(tmp_path / "sam"))
-    rows = f"{MODEL}methods=experiments/parts/zeroshot_methods_sam.yaml"
-    assert run("covid_qu_ex_biomedclip_zeroshot", inputs, tmp_path, [rows]) == 0
-    [record] = read_segmentation_records(tmp_path)
-    assert {"gscorecam_sam", "patch_text_sam", "patch_text_medsam"} <= {method.method for method in record.methods}
     monkeypatch.setenv("SAM_MODEL", str(tmp_path / "nowhere"))
-    assert run("covid_qu_ex_biomedclip_zeroshot", inputs, tmp_path, [rows]) == 2
+    assert run("covid_qu_ex_zeroshot", inputs, tmp_path) == 2
     assert "nowhere: there is no such folder" in capsys.readouterr().err
 
 

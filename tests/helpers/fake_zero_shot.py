@@ -11,6 +11,7 @@ from medzeroseg.models import DPFEM, ImageTextModel, PatchTower
 from tests.helpers.fake_data import write_covid_qu_ex, write_real_samples
 from tests.helpers.fake_models import write_biomedclip_folder
 from tests.helpers.fake_segmentation import write_acdc
+from tests.helpers.fake_segmenters import write_sam_folder
 from tests.helpers.fake_synapse import write_raw
 
 MODEL = "--model.init_args."
@@ -18,15 +19,17 @@ DATA = "--data.init_args."
 
 
 def write_zero_shot_inputs(root: Path, project_root: Path) -> Path:
-    """Write `data` and `samples`, as the experiments' DATA_ROOT and REAL_SAMPLES hold them, `clip`, and checkpoints."""
+    """Write `data` and `samples` (an experiment's DATA_ROOT and REAL_SAMPLES), `clip`, `sam`, and checkpoints."""
     data = root / "data"
     write_acdc(data / "ACDC", training=2, testing=1)
     write_raw(data / "Synapse", [1, 2])
     write_covid_qu_ex(data / "COVID-QU-Ex", count=1, splits=("Train", "Val", "Test"))
     write_all_organs(write_real_samples(root / "samples"), project_root)
+    write_sam_folder(root / "sam")
     folder = write_biomedclip_folder(root / "clip")
     small = dict.fromkeys(("small", "small_dpfem", "small_clip"))
-    for name, source in {**small, "biomedclip": f"local-dir:{folder}"}.items():
+    released = dict.fromkeys(("biomedclip", "biomedclip_dpfem"), f"local-dir:{folder}")
+    for name, source in {**small, **released}.items():
         write_checkpoint(root / f"{name}.ckpt", build_part(project_root, name, source))
     return root
 
@@ -87,6 +90,7 @@ TRAINED = {
     "real_samples_dpfem": "small_dpfem",
     "real_samples_infonce": "small_clip",
     "roco_cehnc": "biomedclip",
+    "roco_dpfem": "biomedclip_dpfem",
 }
 
 

@@ -156,8 +156,8 @@ def test_a_killed_rank_ends_the_job_and_a_crashed_node_does_not(cluster: Cluster
     cluster.manage("crash", "node2")
     job.wait_for("PENDING")  # Slurm gives up a node after SlurmdTimeout
     cluster.manage("boot", "node2")
-    # not start_now(): what Slurm could not tell the dead node, such as to end this very step, reaches it within a minute
-    # of its boot and would meet the next start; that is what the two minutes are for
+    # not start_now(): what Slurm could not tell the dead node, such as to end this very step, reaches it within a
+    # minute of its boot and would meet the next start; that is what the two minutes are for
     job.wait_for("RUNNING")
     job.wait_for("COMPLETED", "FAILED")
     assert cluster.state(job.number) == "COMPLETED", job.everything()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from medzeroseg.losses import InfoNCELoss
-from medzeroseg.models import ImageTextModel
+from medzeroseg.models import DPFEM, ImageTextModel, PatchTower
 from medzeroseg.parameter_groups import scale_learning_rates
 from medzeroseg.tasks import ContrastiveTask, TowerTuning
 from tests.helpers.fake_models import write_biomedclip_folder, write_clip_folder
@@ -52,6 +52,18 @@ def rates(task: ContrastiveTask, lr: float) -> dict[str, float]:
     of_id = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert len(of_id) == sum(len(group["params"]) for group in optimizer.param_groups)
     return {name: of_id[id(p)] for name, p in task.named_parameters()}
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_what_was_added_to_pretrained_towers_learns_faster(clip: str, layer_decay: float) -> None:
+    torch.manual_seed(0)
+    model = ImageTextModel(clip, dpfem=DPFEM, patch_tower=PatchTower)
+    tuning = TowerTuning(layer_decay=layer_decay, added_lr_scale=100)
+    found = rates(ContrastiveTask(model, InfoNCELoss(), towers=tuning), 1e-6)
+    added = {name: rate for name, rate in found.items() if not name.startswith(("model.clip.", "loss."))}
+    assert {name.split(".")[1] for name in added} == {"dpfem", "patch_dpfem", "patch_tower"}
+    assert list(added.values()) == pytest.approx([1e-4] * len(added))
+    assert max(rate for name, rate in found.items() if name not in added) == pytest.approx(1e-6)
 
 
 def test_rates_of_a_vit_and_a_bert_by_hand(biomedclip: str) -> None:
@@ -115,6 +127,8 @@ def test_more_layers_than_there_are_cannot_be_frozen(biomedclip: str) -> None:
         make_task(biomedclip, freeze_text=4)
     with pytest.raises(ValueError, match="layer_decay"):
         TowerTuning(layer_decay=0.0)
+    with pytest.raises(ValueError, match="added_lr_scale"):
+        TowerTuning(added_lr_scale=0.0)
 
 
 @pytest.mark.parametrize("family", ["biomedclip", "clip", "small"])

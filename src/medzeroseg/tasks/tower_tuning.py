@@ -7,7 +7,7 @@ from typing import Literal
 from torch import nn
 
 from medzeroseg.models import ImageTextModel
-from medzeroseg.parameter_groups import Group, layer_decayed_groups, parameter_groups
+from medzeroseg.parameter_groups import LR_SCALE, Group, layer_decayed_groups, parameter_groups
 
 TowerName = Literal["image", "text"]
 
@@ -25,22 +25,27 @@ class TowerTuning:
         freeze_text: The same of the text tower.
         layer_decay: What the learning rate of a layer is multiplied by for the layer below it, in (0, 1]; 1: all learn
             at one rate. See `parameter_groups.layer_decayed_groups`.
+        added_lr_scale: What the learning rate of DPFEM and the patch tower is multiplied by, above 0. They start
+            untrained: beside pretrained towers, whose rate must be small, they would hardly learn at the same one.
         gradient_checkpointing: Towers that compute their activations again in the backward pass instead of keeping
             them. The gradients are the same.
 
     Raises:
-        ValueError: `layer_decay` is out of its range.
+        ValueError: `layer_decay` or `added_lr_scale` is out of its range.
     """
 
     freeze_image: int | Literal["all"] = 0
     freeze_text: int | Literal["all"] = 0
     layer_decay: float = 1.0
+    added_lr_scale: float = 1.0
     gradient_checkpointing: tuple[TowerName, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would fail when the training starts."""
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
+        if not self.added_lr_scale > 0:
+            raise ValueError(f"added_lr_scale must be above 0, got {self.added_lr_scale}")
 
     def apply(self, model: ImageTextModel) -> list[nn.Module]:
         """Freeze layers and let towers recompute.
@@ -67,7 +72,23 @@ class TowerTuning:
         Raises:
             InputError: The layers of a tower are not known.
         """
+        named = list(named_parameters)
+        added = [] if self.added_lr_scale == 1 else _added(model, named)
+        apart = {id(parameter) for _, parameter in added}
+        others = [(name, parameter) for name, parameter in named if id(parameter) not in apart]
         if self.layer_decay == 1:
-            return parameter_groups(named_parameters)
-        towers = {name: tower.layers() for name, tower in model.towers.items()}
-        return layer_decayed_groups(named_parameters, towers, self.layer_decay)
+            groups = parameter_groups(others)
+        else:
+            towers = {name: tower.layers() for name, tower in model.towers.items()}
+            groups = layer_decayed_groups(others, towers, self.layer_decay)
+        return groups + [
+            {**group, "name": "added.no_decay" if "weight_decay" in group else "added", LR_SCALE: self.added_lr_scale}
+            for group in parameter_groups(added)
+        ]
+
+
+def _added(model: ImageTextModel, named: list[tuple[str, nn.Parameter]]) -> list[tuple[str, nn.Parameter]]:
+    """Parameters of what the model has beside its two towers."""
+    parts = (model.dpfem, model.patch_tower, model.patch_dpfem)
+    ids = {id(parameter) for part in parts if part is not None for parameter in part.parameters()}
+    return [(name, parameter) for name, parameter in named if id(parameter) in ids]
