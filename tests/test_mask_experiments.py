@@ -99,6 +99,8 @@ def test_experiment_trains_on_masks_and_is_recorded(experiment: str, inputs: Pat
     assert (record.experiment, record.seed) == (experiment, 0)
     [method] = record.methods
     assert method.labels_used == (experiment in FULL)
+    with_evidence = experiment.startswith(("phantom", "samples")) and experiment.endswith("_weak")
+    assert method.chosen_on_validation == with_evidence
     assert record.supervision == ("full" if experiment in FULL else "weak")
     assert (method.table3_row is None) == ("misnet" in experiment)
     assert not method.reveals_ground_truth

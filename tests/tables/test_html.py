@@ -47,13 +47,21 @@ def test_equal_values_are_all_bold_and_other_columns_never() -> None:
 
 
 def test_rows_that_used_labels_are_not_compared() -> None:
-    rows = [["a", "50.00"], ["b", "40.00"], ["full", "90.00"], ["told", "95.00"], ["searched", "96.00"]]
+    rows = [
+        ["a", "50.00"],
+        ["b", "40.00"],
+        ["full", "90.00"],
+        ["told", "95.00"],
+        ["taught", "96.00"],
+        ["chosen", "97.00"],
+    ]
     marks: list[dict[str, object]] = [
         {},
         {},
         {"supervision": "full"},
         {"reveals_ground_truth": True},
         {"labels_used": True},
+        {"chosen_on_validation": True},
     ]
     assert bold(table(["Model", "DSC"], rows, [mark | {"dataset": "x"} for mark in marks]).to_html()) == ["50.00"]
 

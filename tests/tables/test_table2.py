@@ -10,6 +10,7 @@ import pytest
 from medzeroseg.errors import ConfigurationError
 from medzeroseg.tables.segmentation_records import (
     CASES_NAME,
+    RECORD_NAME,
     CaseScore,
     MethodResult,
     SegmentationRecord,
@@ -106,6 +107,32 @@ def test_a_prompt_that_reveals_the_ground_truth_is_marked() -> None:
     method = MethodResult("gradcam", "Grad-CAM", "x", 1.0, labels_used=True, reveals_ground_truth=True)
     [row] = build_table2([replace(record(), methods=[method])]).rows
     assert "yes, prompts reveal ground truth" in row
+
+
+@pytest.mark.parametrize(
+    ("marks", "words"),
+    [
+        ({}, "no"),
+        ({"chosen_on_validation": True}, "to choose it (validation)"),
+        ({"chosen_on_validation": True, "labels_used": True}, "yes"),
+    ],
+)
+def test_a_choice_by_validation_labels_is_said(marks: dict[str, bool], words: str) -> None:
+    table = build_table2([replace(record(), methods=[MethodResult("gradcam", "Grad-CAM", "x", 1.0, **marks)])])
+    assert table.rows[0][table.columns.index("Labels used")] == words
+    chosen = marks.get("chosen_on_validation", False)
+    assert table.values[0]["chosen_on_validation"] == chosen
+    assert build_structure_table([record()]).values[0]["chosen_on_validation"] is False
+
+
+def test_a_record_from_before_choices_were_said_is_read(tmp_path: Path) -> None:
+    record().write(tmp_path / "seed_0")
+    path = tmp_path / "seed_0" / RECORD_NAME
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for method in content["methods"]:
+        del method["chosen_on_validation"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert read_segmentation_records(tmp_path)[0].methods == record().methods
 
 
 def test_structures_are_scored_where_they_are() -> None:

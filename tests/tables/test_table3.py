@@ -74,6 +74,14 @@ def test_a_zero_shot_row_of_more_cases_is_compared_on_those_of_full_supervision(
     assert cells(structures, 0)["Cases"] == "4"
 
 
+def test_a_choice_by_validation_labels_is_said() -> None:
+    before = record("weak_resunet", ZERO_SHOT)
+    methods = [replace(method, chosen_on_validation=True) for method in before.methods]
+    table = build_table3([record("full_resunet", FULL), replace(before, methods=methods)])
+    assert [cells(table, n)["Labels used"] for n in (0, 1)] == ["to choose it (validation)", "no"]
+    assert [row["chosen_on_validation"] for row in table.values] == [True, False]
+
+
 def test_a_trained_row_of_more_cases_is_an_error() -> None:
     weak = replace(record("weak_resunet", ZERO_SHOT | {"e": 0.1}), supervision="weak")
     with pytest.raises(ConfigurationError, match=r"different cases.*lacks e"):

@@ -246,6 +246,14 @@ def task_results(task: SegmentationTask) -> list[Any]:
     return task.method_results()
 
 
+def test_a_network_inherits_how_its_teacher_was_chosen(tmp_path: Path) -> None:
+    for chosen in (False, True):
+        method = ZeroShotMethod(PatchTextSimilarity(), chosen_on_validation=chosen)
+        teacher = ZeroShotTeacher(ImageTextModel("small"), method, folder=str(tmp_path))
+        [result] = task_results(make_task(teacher=teacher))
+        assert (result.labels_used, result.chosen_on_validation) == (False, chosen)
+
+
 def test_full_supervision_says_that_labels_were_used() -> None:
     [result] = task_results(make_task())
     assert result.labels_used

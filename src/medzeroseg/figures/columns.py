@@ -102,6 +102,7 @@ class Column:
             "method_title": self.method.title,
             "seed": self.record.seed,
             "labels_used": self.method.labels_used,
+            "chosen_on_validation": self.method.chosen_on_validation,
             "git_revision": self.record.git_revision,
             "config_hash": self.record.config_hash,
         }

@@ -13,6 +13,11 @@ from medzeroseg.files import write_atomically
 
 RECORD_NAME = "segmentation.json"
 CASES_NAME = "segmentation_cases.csv"
+LABELS_NOTE = (
+    "Labels used: `to choose it (validation)` where no mask taught a row, but masks of validation cases chose it, or "
+    "its teacher, among variants."
+)
+"""Below a table with `MethodResult.labels_in_words`."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,11 @@ class MethodResult:
         title: Its name in the table, e.g. `gScoreCAM`.
         layer: Where the saliency was taken from; `-` for a baseline.
         minutes: Wall-clock for all cases, image pass included.
-        labels_used: Whether labels of any case chose something about it.
+        labels_used: Whether masks taught it, or its prompts tell what they show.
         reveals_ground_truth: Whether its prompts say what only the reference of a test case knows.
         baseline: Whether it is there to be beaten: no image was understood.
         table3_row: Key of its row in Table 3 (`table3.ROWS`), or None.
+        chosen_on_validation: Whether it, or its teacher, was chosen among variants by masks of validation cases.
     """
 
     method: str
@@ -72,6 +78,12 @@ class MethodResult:
     reveals_ground_truth: bool = False
     baseline: bool = False
     table3_row: str | None = None
+    chosen_on_validation: bool = False
+
+    @property
+    def labels_in_words(self) -> str:
+        """The cell `Labels used` of a table."""
+        return "yes" if self.labels_used else "to choose it (validation)" if self.chosen_on_validation else "no"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,13 @@ from typing import Any
 
 import yaml
 
-from medzeroseg.tables.segmentation_records import CaseScore, MethodResult, SegmentationRecord, scores_of
+from medzeroseg.tables.segmentation_records import (
+    LABELS_NOTE,
+    CaseScore,
+    MethodResult,
+    SegmentationRecord,
+    scores_of,
+)
 from medzeroseg.tables.writer import Table
 
 _PUBLISHED = Path(__file__).with_name("published_table2.yaml")
@@ -25,6 +31,7 @@ _NOTES = (
     "AUC: pixel ROC of the saliency map, 50 is chance. Pointing: share of the structure's slices whose brightest point "
     "lies inside it.",
     "Baselines: no image is understood; a method that does not beat them has found nothing.",
+    LABELS_NOTE,
     "Time: saliency, post-processing and segmenter over all cases, per seed, on the machine named in the JSON; rows "
     "with the same saliency share its maps, and each counts its whole time.",
     "Published: IoU, DSC, AUC and minutes of the publication, with its model, on the real dataset named; not measured "
@@ -94,6 +101,7 @@ def build_structure_table(records: Sequence[SegmentationRecord]) -> Table:
                     "structure": structure,
                     "cases": len(figures["dsc"]),
                     "labels_used": method.labels_used,
+                    "chosen_on_validation": method.chosen_on_validation,
                     "reveals_ground_truth": method.reveals_ground_truth,
                     "seeds": seeds,
                 }
@@ -124,7 +132,7 @@ def _add_row(
     figures["dsc_present"] = _by_case(present, "dsc")
     minutes = [m.minutes for run in runs for m in run.methods if m.method == method.method]
     cases = len({score.case_id for score in scores})
-    labels = "yes" if method.labels_used else "no"
+    labels = method.labels_in_words
     labels += ", prompts reveal ground truth" if method.reveals_ground_truth else ""
     values: dict[str, Any] = {
         "dataset": first.dataset,
@@ -138,6 +146,7 @@ def _add_row(
         "absent_found": found / len(runs),
         "layer": method.layer,
         "labels_used": method.labels_used,
+        "chosen_on_validation": method.chosen_on_validation,
         "reveals_ground_truth": method.reveals_ground_truth,
         "minutes": minutes,
         "published": published,

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from medzeroseg.tables.paired_tests import PairedTest, stars
-from medzeroseg.tables.segmentation_records import SegmentationRecord
+from medzeroseg.tables.segmentation_records import LABELS_NOTE, SegmentationRecord
 from medzeroseg.tables.table3_rows import DISTANCES, METRICS, ROWS, Row, by_dataset, rows_of
 from medzeroseg.tables.writer import Table
 
@@ -26,6 +26,7 @@ _NOTES = (
     "Cases: zero-shot rows were trained on no case of the dataset. Where they were tested on more than the fully "
     "supervised ResUNet, which needs some to train on, their scores here are over its test cases (`12 of 30`). A case "
     "that a row lacks is an error.",
+    LABELS_NOTE,
     "AUC: pixel ROC of the saliency map, of trained networks that of their probability.",
     "Published: IoU, DSC, AUC of the publication on the real dataset named; not measured here.",
 )
@@ -150,6 +151,7 @@ def _add_row(table: Table, row: Row, reference: Row | None, published: dict[str,
             "one_empty": one,
             "nsd_tolerances": tolerances,
             "labels_used": row.method.labels_used,
+            "chosen_on_validation": row.method.chosen_on_validation,
             "reveals_ground_truth": row.method.reveals_ground_truth,
             "published": beside,
             "git_revisions": revisions,
@@ -173,7 +175,7 @@ def _add_row(table: Table, row: Row, reference: Row | None, published: dict[str,
             _cases(row),
             f"{both:g}",
             f"{one:g}",
-            "yes" if row.method.labels_used else "no",
+            row.method.labels_in_words,
             _published(beside),
             ", ".join(str(run.seed) for run in row.runs),
             ", ".join(r[:8] + ("*" if r.endswith("-dirty") else "") for r in revisions),

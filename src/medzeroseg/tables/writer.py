@@ -21,6 +21,8 @@ _LATEX = str.maketrans(
 # Heads of columns whose best value is set in bold in HTML; of the others no value is better
 _HIGHER = re.compile(r"(i→t|t→i) top-\d+|IoU|DSC(, present)?|AUC|Pointing|NSD|% of full DSC")
 _LOWER = re.compile(r"HD95")
+# Rows with one of these among their `values` are not compared
+_LABELS = ("labels_used", "chosen_on_validation", "reveals_ground_truth")
 # Rows are compared within these of their `values`
 _GROUP = ("dataset", "gallery", "structure")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(?![\w.])")
@@ -84,7 +86,7 @@ class Table:
         """A `<figure>` of a caption, a `<table>` in a box that scrolls, and notes; all text is escaped.
 
         The best value of a column is bold among the rows of one dataset (gallery, structure), where there are several.
-        Rows that used labels, or whose prompts tell what is to be found, are not compared.
+        Rows that used labels, if only to be chosen, or whose prompts tell what is to be found, are not compared.
 
         Args:
             sources: HTML for a last column, one for each row: where its figures come from. Empty: no such column.
@@ -114,9 +116,7 @@ class Table:
     def _best_cells(self) -> set[tuple[int, int]]:
         groups: dict[tuple[object, ...], list[int]] = {}
         for n, values in enumerate(self.values):
-            if not any(
-                (values.get("supervision") == "full", *map(values.get, ("labels_used", "reveals_ground_truth")))
-            ):
+            if values.get("supervision") != "full" and not any(map(values.get, _LABELS)):
                 groups.setdefault(tuple(values.get(key) for key in _GROUP), []).append(n)
         found = set()
         for m, column in enumerate(self.columns):

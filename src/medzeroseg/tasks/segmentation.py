@@ -147,7 +147,9 @@ class SegmentationTask(BaseTask):
         taught = "" if self.teacher is None else f" on masks of {self.teacher.method.title}"
         reveals = self.teacher is not None and self.teacher.library.reveals_ground_truth
         minutes, labels = self.evaluator.seconds[self.key] / 60, self.teacher is None or reveals
-        return [MethodResult(self.key, self.builder.title + taught, "-", minutes, labels, reveals)]
+        chosen = self.teacher is not None and self.teacher.method.chosen_on_validation
+        title = self.builder.title + taught
+        return [MethodResult(self.key, title, "-", minutes, labels, reveals, chosen_on_validation=chosen)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another architecture or for other labels, with a `CheckpointError`."""

@@ -146,6 +146,7 @@ class ZeroShotSegmentationTask(LightningModule):
                 reveals_ground_truth=reveals,
                 labels_used=reveals,
                 baseline=method.baseline,
+                chosen_on_validation=method.chosen_on_validation,
             )
             for name, method in self.methods.items()
         ]

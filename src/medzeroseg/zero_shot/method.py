@@ -58,6 +58,7 @@ class ZeroShotMethod(nn.Module):
         guided: Hand the model's dense features to the post-processing (DPFEM-guided CRF).
         baseline: There to be beaten; marked in tables.
         volume: What of the slices' masks is kept together, before the segmenter; None: all.
+        chosen_on_validation: Chosen among variants by masks of validation cases; tables say so. Changes no mask.
 
     Raises:
         ValueError: A number is out of range.
@@ -76,6 +77,7 @@ class ZeroShotMethod(nn.Module):
         guided: bool = False,
         baseline: bool = False,
         volume: LargestVolumes | None = None,
+        chosen_on_validation: bool = False,
     ) -> None:
         super().__init__()
         if points < 0 or negative_points < 0:
@@ -92,6 +94,7 @@ class ZeroShotMethod(nn.Module):
         self.guided = guided
         self.baseline = baseline
         self.volume = volume
+        self.chosen_on_validation = chosen_on_validation
 
     def check_model(self, model: ImageTextModel) -> None:
         """Refuse a model that the method cannot work on.
