@@ -28,6 +28,17 @@ def test_what_all_prompts_have_in_common_is_taken_away() -> None:
     torch.testing.assert_close(MeanOfPrompts()(own + common, 2), own[:, :2], atol=1e-5, rtol=1e-5)
 
 
+def test_a_prompt_without_evidence_is_not_the_negation_of_the_others() -> None:
+    raw = maps().relu()
+    raw[:, 0] = 0  # nothing anywhere
+    raw[2, 1] = 0  # nothing on one slice
+    found = MeanOfPrompts()(raw, 3)
+    assert not scale_over_case(found)[:, 0].any()
+    assert not scale_over_case(found)[2, 1].any()
+    assert scale_over_case(found)[:2, 1].any()
+    torch.testing.assert_close(found[:2, 1:], (raw - raw.mean(dim=1, keepdim=True))[:2, 1:])
+
+
 def test_softmax_is_a_probability_among_the_prompts() -> None:
     found = SoftmaxOverPrompts(0.5)(maps(), 3)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(4, 5, 6))

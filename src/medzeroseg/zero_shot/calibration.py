@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 
@@ -37,7 +38,9 @@ class Raw(Calibration):
 class MeanOfPrompts(Calibration):
     """The map less the mean map of all prompts: what is common to every text is taken away.
 
-    With one prompt and none for comparison nothing would be left, and the map stays as it is.
+    With one prompt and none for comparison nothing would be left, and the map stays as it is. A map that is one constant
+    on a slice, as CAMs are without positive evidence, says nothing of its places: there it stays one constant, the lowest
+    of the prompt's, instead of becoming the others' negation.
 
     Source: the redundant-feature removal of CLIP Surgery (Li et al., arXiv 2304.05653), on maps instead of features.
     """
@@ -46,7 +49,11 @@ class MeanOfPrompts(Calibration):
         """Subtract the mean over P + C."""
         if maps.shape[1] == 1:
             return maps
-        return maps[:, :asked] - maps.mean(dim=1, keepdim=True)
+        own = maps[:, :asked]
+        found = own - maps.mean(dim=1, keepdim=True)
+        silent = own.amin(dim=(2, 3), keepdim=True) == own.amax(dim=(2, 3), keepdim=True)
+        lowest = found.masked_fill(silent, torch.inf).amin(dim=(0, 2, 3), keepdim=True)
+        return found.where(~silent, lowest.nan_to_num(posinf=0.0))  # 0: silent on every slice
 
 
 class SoftmaxOverPrompts(Calibration):
