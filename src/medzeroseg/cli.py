@@ -22,7 +22,7 @@ from medzeroseg.checkpoint_io import AtomicCheckpointIO
 from medzeroseg.checkpoints import read_checkpoint
 from medzeroseg.config_errors import explain_parser_error
 from medzeroseg.errors import ConfigurationError
-from medzeroseg.failures import explain_failure
+from medzeroseg.failures import end_launched_ranks, explain_failure
 from medzeroseg.files import require_writable, write_atomically
 from medzeroseg.run_folder import archive
 
@@ -93,7 +93,11 @@ class ExperimentCLI(LightningCLI):
                 parser_kwargs={"parser_mode": "omegaconf+", **{name: dict(shared) for name in SUBCOMMANDS}},
                 args=args,
             )
-        except (RuntimeError, MemoryError) as error:
+        except BaseException as error:
+            if hasattr(self, "trainer"):
+                end_launched_ranks(self.trainer)
+            if not isinstance(error, RuntimeError | MemoryError):
+                raise
             config = getattr(getattr(self, "model", None), "config", {})
             explained = explain_failure(error, config, getattr(getattr(self, "datamodule", None), "reading", None))
             if explained is None:

@@ -2,10 +2,15 @@
 
 import re
 import socket
+import subprocess
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from medzeroseg import distributed
 from medzeroseg.errors import CompilationError, DeadWorkerError, LostRankError, MedZeroSegError, OutOfMemoryError
@@ -15,6 +20,7 @@ _SIGNALS = {
     "Bus error": "Shared memory (/dev/shm) is full: use fewer or no workers, --data.init_args.num_workers=0.",
     "Killed": "It was killed, most often for want of memory: use fewer workers, --data.init_args.num_workers=1.",
 }
+_GRACE_S = 5.0
 _LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Timed out waiting", "Socket Timeout")
 
 
@@ -54,6 +60,28 @@ def explain_failure(
             "The one that ended first is named in the job's log; why is in its own. Go on with RESUME=1."
         )
     return None
+
+
+def end_launched_ranks(trainer: Trainer, grace_s: float = _GRACE_S) -> None:
+    """End the processes that rank 0 has launched, once it has failed itself: they may wait for it, and would for ever.
+
+    Lightning does so for a KeyboardInterrupt only.
+
+    Args:
+        trainer: The trainer that has failed, on any rank; the others have launched nobody.
+        grace_s: So long ranks that have failed, too, have to say so.
+    """
+    launcher = trainer.strategy.launcher
+    if not isinstance(launcher, _SubprocessScriptLauncher):
+        return
+    # Emptied first: Lightning's watch over this list would kill this process, too, before it has said what is wrong.
+    processes = launcher.procs.copy()
+    launcher.procs.clear()
+    until = time.monotonic() + grace_s
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, until - time.monotonic()))
+        process.kill()
 
 
 def _less_memory(config: Mapping[str, Any]) -> str:
