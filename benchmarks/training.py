@@ -3,9 +3,11 @@
     make bench BENCH=training [ARGS='--batch 256 --steps 20 --rounds 5']
 
 BiomedCLIP's architecture (ViT-B/16 at 224 pixels, PubMedBERT with 256 tokens) with random weights, bf16 autocast,
-AdamW, gradients clipped, compiled; batches wait in pinned memory, so the loading of data is no part of it. Ours is what
-`make train` runs (its defaults, callbacks and loggers) with CEHNC; the peer is `open_clip_train.train.train_one_epoch`
-with ClipLoss and `torch.compile` of the whole model, as its `--torchcompile` does. They take turns, epoch by epoch.
+AdamW, gradients clipped, compiled; batches wait in pinned memory, so the loading of data is no part of it. Ours is the
+contrastive task with CEHNC in Lightning's loop, with the trainer's settings and both loggers of `make train`, and those
+of its callbacks that work in every step: seeds, stall clock, learning rates, throughput. It has no validation,
+checkpoints or test, nor the callbacks that belong to them. The peer is `open_clip_train.train.train_one_epoch` with
+ClipLoss and `torch.compile` of the whole model, as its `--torchcompile` does. They take turns, epoch by epoch.
 
 Captions are of 256 tokens, where nothing can be saved, or as long as ROCO's: 5 % quantiles of the 8,179 real captions
 of its test split, counted with CLIP's tokenizer. The peer pads each to 256; ours computes no padding.
