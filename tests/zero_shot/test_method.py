@@ -7,7 +7,7 @@ from medzeroseg.models import ImageTextModel
 from medzeroseg.postprocessing import LargestComponents, Otsu, PostProcessing, Threshold
 from medzeroseg.saliency import PatchTextSimilarity
 from medzeroseg.segmenters import RandomWalkerSegmenter
-from medzeroseg.zero_shot import CentreBox, Raw, SmoothNoise, ZeroShotMethod
+from medzeroseg.zero_shot import CentreBox, Presence, Raw, SmoothNoise, ZeroShotMethod, resolve_overlaps
 
 
 def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -61,6 +61,21 @@ def test_how_many_slices_go_together_changes_nothing(slices: int) -> None:
     method = ZeroShotMethod(PatchTextSimilarity(), PostProcessing([Otsu()]), slices_at_a_time=slices)
     whole = ZeroShotMethod(PatchTextSimilarity(), PostProcessing([Otsu()]), slices_at_a_time=4)
     assert torch.equal(method(maps, images, 2).masks, whole(maps, images, 2).masks)
+
+
+def test_confidence_is_the_calibrations_probability_where_it_gives_one() -> None:
+    logits = torch.full((1, 2, 4, 4), -9.0)
+    logits[0, 0, :2], logits[0, 1, 1:3] = 3.0, -2.0  # the second prompt answers weakly, also where the first is sure
+    images = torch.zeros(1, 4, 4)
+    found = ZeroShotMethod(PatchTextSimilarity(), PostProcessing([Threshold(0.5)]), calibration=Presence())(
+        logits, images, 2
+    )
+    torch.testing.assert_close(found.confidence.float(), logits.sigmoid().transpose(0, 1), atol=1e-3, rtol=1e-3)
+    labels, overlapping = resolve_overlaps(found.masks, found.confidence)
+    assert overlapping == 4
+    assert labels[0, :, 0].tolist() == [1, 1, 2, 0]
+    raw = ZeroShotMethod(PatchTextSimilarity(), STEPS, calibration=Raw())(logits, images, 2)
+    torch.testing.assert_close(raw.confidence.float(), raw.maps.transpose(0, 1), atol=1e-3, rtol=1e-3)
 
 
 def test_prompts_for_comparison_are_not_segmented() -> None:

@@ -24,8 +24,8 @@ class LabelResult:
         why_not: One sentence where it was not found, else "".
         score: Highest score of a slice: the cosine of text and slice, -1..1, or with `PatchTextEvidence` the
             probability that the slice shows it; comparable within one model alone.
-        confidence: Mean within its mask of what the mask was cut from, 0..1: the segmenter's probability, or the
-            saliency without a segmenter; 0 without a mask.
+        confidence: Mean within its mask, 0..1, of the segmenter's probability; without a segmenter of the
+            calibration's, where it gives one, else of the saliency; 0 without a mask.
         voxels: In the label map (pixels, for a picture).
         claimed_voxels: Before overlaps were resolved.
         overlap_voxels: Of those, how many another label claimed as well.

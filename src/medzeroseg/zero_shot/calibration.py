@@ -13,6 +13,9 @@ class Calibration(ABC):
     after that is taken away answers the text.
     """
 
+    comparable = False
+    """Whether values are probabilities in [0, 1] that can be compared between prompts, as overlaps need."""
+
     @abstractmethod
     def __call__(self, maps: Tensor, asked: int, projection: bool = False) -> Tensor:
         """Calibrate.
@@ -38,9 +41,9 @@ class Raw(Calibration):
 class MeanOfPrompts(Calibration):
     """The map less the mean map of all prompts: what is common to every text is taken away.
 
-    With one prompt and none for comparison nothing would be left, and the map stays as it is. A map that is one constant
-    on a slice, as CAMs are without positive evidence, says nothing of its places: there it stays one constant, the lowest
-    of the prompt's, instead of becoming the others' negation.
+    With one prompt and none for comparison nothing would be left, and the map stays as it is. A map that is one
+    constant on a slice, as CAMs are without positive evidence, says nothing of its places: there it stays one constant,
+    the lowest of the prompt's, instead of becoming the others' negation.
 
     Source: the redundant-feature removal of CLIP Surgery (Li et al., arXiv 2304.05653), on maps instead of features.
     """
@@ -88,6 +91,8 @@ class Presence(Calibration):
     Prompts are not compared: in a projection such as an X-ray several structures lie at one place.
     """
 
+    comparable = True
+
     def __call__(self, maps: Tensor, asked: int, projection: bool = False) -> Tensor:
         """Sigmoid."""
         return maps[:, :asked].sigmoid()
@@ -102,6 +107,8 @@ class PresenceOfPrompts(Calibration):
     Args:
         in_projections: Whether prompts are compared in projections, too; else those have the first factor alone.
     """
+
+    comparable = True
 
     def __init__(self, in_projections: bool = True) -> None:
         """Keep the option."""

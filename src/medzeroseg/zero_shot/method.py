@@ -26,7 +26,8 @@ class CaseSegmentation:
     Attributes:
         masks: (P, D, H, W) bool, one for each prompt; they may overlap.
         maps: (D, P, h, w) float32 in [0, 1], calibrated saliency on its own grid, one scale for the whole case.
-        confidence: (P, D, H, W) float16 in [0, 1]: the segmenter's probability where there is one, else the saliency.
+        confidence: (P, D, H, W) float16 in [0, 1], to tell overlaps apart: the segmenter's probability where there is
+            one, else that of the calibration (`Calibration.comparable`), else the saliency on the scale of `maps`.
     """
 
     masks: Tensor
@@ -127,15 +128,16 @@ class ZeroShotMethod(nn.Module):
         Returns:
             Masks and maps of the P prompts.
         """
-        maps = scale_over_case(self.calibration(raw_maps.float(), asked, projection))
+        calibrated = self.calibration(raw_maps.float(), asked, projection)
+        maps = scale_over_case(calibrated)
         parts = [slice(at, at + self.slices_at_a_time) for at in range(0, len(images), self.slices_at_a_time)]
         found, confidences = [], []
         for part in parts:
-            # interpolating between ones can give a little more than one
-            saliency = resize_maps(maps[part], (images.shape[1], images.shape[2])).clamp(0, 1)
+            saliency = _at_size(maps[part], images)
             mask = self.postprocessing(saliency, images[part], None if features is None else features[part])
             found.append(mask.transpose(0, 1))
-            confidences.append(saliency.transpose(0, 1).half())
+            sureness = _at_size(calibrated[part], images) if self.calibration.comparable else saliency
+            confidences.append(sureness.transpose(0, 1).half())
         masks = torch.cat(found, dim=1)
         if self.volume is not None:
             masks = self.volume(masks)
@@ -163,3 +165,8 @@ class ZeroShotMethod(nn.Module):
             )
             found[n, rows] = segmenter.decode(segmenter.encode(images[n]), prompts).probabilities.to(found)
         return found > 0.5, found
+
+
+def _at_size(maps: Tensor, images: Tensor) -> Tensor:
+    """Maps in [0, 1] at the images' size; interpolating between ones can give a little more than one."""
+    return resize_maps(maps, (images.shape[1], images.shape[2])).clamp(0, 1)
