@@ -12,7 +12,7 @@ import torch
 from medzeroseg.models import ImageTextModel
 from medzeroseg.postprocessing import Otsu, PostProcessing
 from medzeroseg.saliency import GradCAM, PatchTextSimilarity, SaliencyMethod
-from medzeroseg.weak_supervision import ZeroShotTeacher
+from medzeroseg.weak_supervision import ZeroShotTeacher, teacher
 from medzeroseg.weak_supervision.identity import describe, weights_digest
 from medzeroseg.zero_shot import ZeroShotMethod
 from tests.helpers.fake_segmentation import ArraysDataModule, write_cases
@@ -96,6 +96,8 @@ def test_whatever_makes_other_masks_has_another_folder(data: ArraysDataModule, r
     torch.save({"state_dict": state}, checkpoint)
     prompts = tmp_path / "prompts.yaml"
     prompts.write_text("templates: {any: ['{} in an image']}\n", encoding="utf-8")
+    projection = tmp_path / "projection.yaml"
+    projection.write_text("templates: {any: ['{} in an image']}\nprojections: [toy MRI]\n", encoding="utf-8")
     folders = [
         make_teacher(tmp_path).folder(data),
         make_teacher(tmp_path, seed=1).folder(data),
@@ -103,6 +105,7 @@ def test_whatever_makes_other_masks_has_another_folder(data: ArraysDataModule, r
         make_teacher(tmp_path, saliency=GradCAM()).folder(data),
         make_teacher(tmp_path, saliency=GradCAM(relu=False)).folder(data),
         make_teacher(tmp_path, prompts=str(prompts)).folder(data),
+        make_teacher(tmp_path, prompts=str(projection)).folder(data),
         make_teacher(tmp_path, compare_with=["heart"]).folder(data),
         make_teacher(tmp_path, uncertain=(0.4, 0.6)).folder(data),
         make_teacher(tmp_path, minimum_score=0.1).folder(data),
@@ -112,6 +115,15 @@ def test_whatever_makes_other_masks_has_another_folder(data: ArraysDataModule, r
     assert make_teacher(tmp_path).folder(data) == folders[0]
     moved = checkpoint.rename(tmp_path / "moved.ckpt")  # the same weights elsewhere are the same teacher
     assert make_teacher(tmp_path, checkpoint=str(moved)).folder(data) == folders[2]
+
+
+def test_masks_of_the_version_before_are_not_taken_up(
+    data: ArraysDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 1: random walker by conjugate gradients, overlaps by stretched maps
+    now = make_teacher(tmp_path).folder(data)
+    monkeypatch.setattr(teacher, "VERSION", 1)
+    assert make_teacher(tmp_path).folder(data) != now
 
 
 def test_provenance_says_what_made_the_masks(data: ArraysDataModule, tmp_path: Path) -> None:

@@ -122,8 +122,11 @@ class Run:
             "model": self.model.origin,
             "method": {"title": self.method.method.title, **self.method.settings},
             "prompts_sha256": settings_digest(
-                {key: list(value) for key, value in library.templates.items()},
-                {key: list(value) for key, value in library.structures.items()},
+                *(
+                    {key: list(value) for key, value in words.items()}
+                    for words in (library.templates, library.structures, library.neighbours)
+                ),
+                sorted(library.projections),
             ),
             "versions": versions(),
         }

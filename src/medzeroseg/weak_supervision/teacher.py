@@ -22,7 +22,7 @@ from medzeroseg.zero_shot import ZeroShotMethod
 from medzeroseg.zero_shot.assembly import CaseAssembler, SliceResult
 
 PROVENANCE_NAME = "provenance.json"
-VERSION = 1
+VERSION = 2
 """Raise it when the same settings give other masks."""
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ class ZeroShotTeacher:
             "reveals_ground_truth": self.library.reveals_ground_truth,
             "structures": {name: list(ids) for name, ids in data.label_parts.items()},
             "modality": data.modality,
+            "projection": self._projection(data),
             "window": describe(data.window),
             "image_size_px": data.image_size_px,
             "uncertain": None if self.uncertain is None else list(self.uncertain),
@@ -158,8 +159,9 @@ class ZeroShotTeacher:
                 for n, grey in enumerate(batch["native_image"])
             ]
             for case in assembler.add(batch, results):
-                projection = data.modality in self.library.projections
-                found = self.method(case.maps[""], case.images, len(data.label_parts), case.features, projection)
+                found = self.method(
+                    case.maps[""], case.images, len(data.label_parts), case.features, self._projection(data)
+                )
                 pseudo = label_map(
                     found.masks,
                     found.confidence,
@@ -171,6 +173,9 @@ class ZeroShotTeacher:
                 np.save(stream, pseudo.labels.cpu().numpy(), allow_pickle=False)
                 write_atomically(files[case.case_id], stream.getvalue())
         assembler.require_nothing_left()
+
+    def _projection(self, data: Any) -> bool:  # noqa: ANN401
+        return data.modality in self.library.projections
 
     def _prompts(self, data: Any) -> list[Prompt]:  # noqa: ANN401
         others = self.library.compared(list(data.label_parts), data.modality, self.compare_with)
