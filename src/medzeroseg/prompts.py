@@ -170,6 +170,29 @@ def cut_texts(model: TextEncoder, prompts: Sequence[Prompt]) -> list[str]:
     return [text for text, length in zip(texts, lengths, strict=True) if length > model.tokenizer.context_length]
 
 
+def describe_cuts(model: TextEncoder, prompts: Sequence[Prompt]) -> list[str]:
+    """A sentence for each prompt that `cut_texts` finds: how many of its sentences are cut, and what one loses."""
+    notes = []
+    for prompt in prompts:
+        cut = cut_texts(model, [prompt])
+        if cut:
+            most = model.tokenizer.context_length
+            notes.append(
+                f"'{prompt.structure}': {len(cut)} of its {len(prompt.texts)} sentences are longer than the model's "
+                f"{most} tokens and were cut; of '{cut[0]}' this was lost: '{_lost(model, cut[0])}'"
+            )
+    return notes
+
+
+def _lost(model: TextEncoder, text: str) -> str:
+    """The words from the first on that does not fit whole."""
+    words = text.split()
+    beginnings = [" ".join(words[:count]) for count in range(1, len(words) + 1)]
+    lengths = model.tokenizer.token_lengths(beginnings).tolist()
+    kept = sum(length <= model.tokenizer.context_length for length in lengths)
+    return " ".join(words[kept:])
+
+
 def _lists(value: object, place: str) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, dict) or not all(isinstance(item, list | type(None)) for item in value.values()):
         raise InputError(f"{place}: expected names with lists of texts")

@@ -117,6 +117,14 @@ def test_whatever_makes_other_masks_has_another_folder(data: ArraysDataModule, r
     assert make_teacher(tmp_path, checkpoint=str(moved)).folder(data) == folders[2]
 
 
+def test_a_prompt_that_is_cut_is_told_once(
+    data: ArraysDataModule, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_teacher(tmp_path, compare_with=["liver " * 500]).label(data, CPU)
+    [message] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "were cut" in message
+
+
 def test_masks_of_the_version_before_are_not_taken_up(
     data: ArraysDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,11 +60,13 @@ class SegmentationEvaluator(nn.Module, Callback):
         self._positions = {case_id: n for n, case_id in enumerate(case_ids)}
 
     @contextmanager
-    def timed(self, method: str) -> Iterator[None]:
-        """Count the wall-clock of a block as the method's."""
+    def timed(self, *methods: str) -> Iterator[None]:
+        """Count the wall-clock of a block as that of each of the methods."""
         started = _now()
         yield
-        self.seconds[method] += _now() - started
+        seconds = _now() - started
+        for method in methods:
+            self.seconds[method] += seconds
 
     def score(
         self, method: str, case: AssembledCase, found: CaseSegmentation, parts: Mapping[str, Sequence[int]]

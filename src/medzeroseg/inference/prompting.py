@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from medzeroseg.models import ImageTextModel
-from medzeroseg.prompts import Prompt, PromptLibrary, cut_texts, embed_prompts
+from medzeroseg.prompts import Prompt, PromptLibrary, describe_cuts, embed_prompts
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,4 @@ def embed(
     ]
     others = [library.prompt(name, modality) for name in library.compared(texts, modality, compare_with)]
     embeddings = embed_prompts(model, [*prompts, *others])
-    return EmbeddedPrompts(tuple(prompts), embeddings, tuple(_describe_cuts(model, prompts)))
-
-
-def _describe_cuts(model: ImageTextModel, prompts: Sequence[Prompt]) -> list[str]:
-    notes = []
-    for prompt in prompts:
-        cut = cut_texts(model, [prompt])
-        if cut:
-            most = model.tokenizer.context_length
-            notes.append(
-                f"'{prompt.structure}': {len(cut)} of its {len(prompt.texts)} sentences are longer than the model's "
-                f"{most} tokens and were cut; of '{cut[0]}' this was lost: '{_lost(model, cut[0])}'"
-            )
-    return notes
-
-
-def _lost(model: ImageTextModel, text: str) -> str:
-    """The words from the first on that does not fit whole."""
-    words = text.split()
-    beginnings = [" ".join(words[:count]) for count in range(1, len(words) + 1)]
-    lengths = model.tokenizer.token_lengths(beginnings).tolist()
-    kept = sum(length <= model.tokenizer.context_length for length in lengths)
-    return " ".join(words[kept:])
+    return EmbeddedPrompts(tuple(prompts), embeddings, tuple(describe_cuts(model, prompts)))

@@ -32,8 +32,8 @@ _NOTES = (
     "lies inside it.",
     "Baselines: no image is understood; a method that does not beat them has found nothing.",
     LABELS_NOTE,
-    "Time: saliency, post-processing and segmenter over all cases, per seed, on the machine named in the JSON; rows "
-    "with the same saliency share its maps, and each counts its whole time.",
+    "Time: saliency, guiding features, post-processing and segmenter over all cases, per seed, on the machine named in "
+    "the JSON; rows with the same saliency share its maps, and each counts its whole time.",
     "Published: IoU, DSC, AUC and minutes of the publication, with its model, on the real dataset named; not measured "
     "here.",
 )

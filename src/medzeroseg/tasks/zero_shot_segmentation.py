@@ -1,5 +1,6 @@
 """Zero-shot segmentation of a labelled split, by one or several methods: the rows of Table 2."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ from torch import Tensor
 from medzeroseg.callbacks.segmentation import SegmentationEvaluator
 from medzeroseg.checkpoints import load_model_weights, read_checkpoint
 from medzeroseg.models import ImageTextModel
-from medzeroseg.prompts import DEFAULT_PROMPTS, PromptLibrary, embed_prompts
+from medzeroseg.prompts import DEFAULT_PROMPTS, PromptLibrary, describe_cuts, embed_prompts
 from medzeroseg.tables.segmentation_records import MethodResult
 from medzeroseg.tasks.cases import CaseTest, labelled_data, slice_names
 from medzeroseg.zero_shot import MethodTable
@@ -19,13 +20,15 @@ from medzeroseg.zero_shot.assembly import SliceResult
 
 Batch = dict[str, Any]
 
+log = logging.getLogger(__name__)
+
 
 class ZeroShotSegmentationTask(LightningModule):
     """Segments each case of the test split from the names of its structures; nothing is trained.
 
     The images of a batch pass the saliency methods together; a case is segmented and scored when its last slice has
-    come. Rows with the same saliency share its maps. Each row's time is its own saliency, shared or not, its
-    post-processing and its segmenter.
+    come. Rows with the same saliency share its maps. Each row's time is its own saliency, shared or not, DPFEM's
+    features where they guide it, its post-processing and its segmenter.
 
     Args:
         model: The image-text model.
@@ -96,6 +99,9 @@ class ZeroShotSegmentationTask(LightningModule):
         others = self.library.compared(list(self.structures), data.modality, self.compare_with)
         prompts = [self.library.prompt(name, data.modality) for name in (*self.structures, *others)]
         self.model.eval()
+        if self.trainer.is_global_zero:
+            for note in describe_cuts(self.model, prompts):
+                log.warning("prompts: %s", note)
         self.text_embeddings = embed_prompts(self.model, prompts)
         self._test = CaseTest(self, self.evaluator, list(self.methods))
 
@@ -104,15 +110,15 @@ class ZeroShotSegmentationTask(LightningModule):
         keys = slice_names(batch)
         maps: dict[str, Tensor] = {}
         for first, sharing in self.methods.shared_saliency().items():
-            before = self.evaluator.seconds[first]
-            with self.evaluator.timed(first):
+            with self.evaluator.timed(*sharing):
                 maps[first] = (
                     self.methods[first].saliency(self.model, batch["image"], self.text_embeddings, keys=keys).maps
                 )
-            for name in sharing[1:]:
-                self.evaluator.seconds[name] += self.evaluator.seconds[first] - before
         self._test.observe_maps(batch, maps)
-        features = self.model.dense_features(batch["image"]) if self.methods.guided else None
+        features = None
+        if self.methods.guided:
+            with self.evaluator.timed(*self.methods.guided):
+                features = self.model.dense_features(batch["image"])
         results = [
             SliceResult(
                 {name: found[n] for name, found in maps.items()},

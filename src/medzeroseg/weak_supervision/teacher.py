@@ -14,7 +14,7 @@ from torch import Tensor
 from medzeroseg.checkpoints import load_model_weights, read_checkpoint
 from medzeroseg.files import write_atomically
 from medzeroseg.models import ImageTextModel
-from medzeroseg.prompts import DEFAULT_PROMPTS, Prompt, PromptLibrary, embed_prompts
+from medzeroseg.prompts import DEFAULT_PROMPTS, Prompt, PromptLibrary, describe_cuts, embed_prompts
 from medzeroseg.provenance import git_revision
 from medzeroseg.weak_supervision.identity import describe, file_digest, settings_digest, weights_digest
 from medzeroseg.weak_supervision.label_maps import label_map
@@ -135,7 +135,10 @@ class ZeroShotTeacher:
             write_atomically(folder / PROVENANCE_NAME, text + "\n")
         self.model.to(device)
         self.method.to(device)
-        texts = embed_prompts(self.model, self._prompts(data))
+        prompts = self._prompts(data)
+        for note in describe_cuts(self.model, prompts):
+            log.warning("prompts: %s", note)
+        texts = embed_prompts(self.model, prompts)
         for part in ("train", "val"):
             missing = {case: file for case, file in data.pseudo_mask_files(part, folder).items() if not file.exists()}
             if missing:

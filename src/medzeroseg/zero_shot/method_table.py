@@ -43,9 +43,9 @@ class MethodTable(nn.Module):
         return [(key, self[key]) for key in self.rows]
 
     @property
-    def guided(self) -> bool:
-        """Whether any method's post-processing wants the model's dense features."""
-        return any(method.guided for _, method in self.items())
+    def guided(self) -> list[str]:
+        """Keys of the rows whose post-processing wants the model's dense features."""
+        return [key for key, method in self.items() if method.guided]
 
     def shared_saliency(self) -> Mapping[str, list[str]]:
         """First key to the keys of all rows whose saliency has the same class and settings: one map serves them."""
