@@ -273,5 +273,5 @@ def test_what_does_not_fit_is_said_before_the_training(root: Path, tmp_path: Pat
         make_task(window_px=18)
     with pytest.raises(ConfigurationError, match="image_size_px must be a multiple of 4, not 30"):
         make_trainer(tmp_path).fit(make_task(), datamodule=hearts(root, image_size_px=30))
-    with pytest.raises(ConfigurationError, match=r"multiple of 4, not 30, or .*window_px \(32\) no larger"):
+    with pytest.raises(ConfigurationError, match=r"multiple of 4, not 30, or .*window_px \(32\) below 30"):
         make_trainer(tmp_path).fit(make_task(window_px=32), datamodule=hearts(root, image_size_px=30))

@@ -88,10 +88,9 @@ class SegmentationTask(BaseTask):
         data, multiple = cases.labelled_data(self.trainer, self), self.builder.multiple_px
         whole = self.window_px is None or self.window_px > data.image_size_px  # what the network is given
         if whole and data.image_size_px % multiple:
-            smaller = "" if self.window_px is None else f", or model.init_args.window_px ({self.window_px}) no larger"
-            raise ConfigurationError(
-                f"data: image_size_px must be a multiple of {multiple}, not {data.image_size_px}{smaller}"
-            )
+            size, window = data.image_size_px, self.window_px
+            smaller = "" if window is None else f", or model.init_args.window_px ({window}) below {size}"
+            raise ConfigurationError(f"data: image_size_px must be a multiple of {multiple}, not {size}{smaller}")
         data.attach_model(train_transform=GreyTransform(), eval_transform=GreyTransform())
         if stage == "fit" and self.teacher is not None:
             data.use_pseudo_masks(self.teacher.folder(data))
