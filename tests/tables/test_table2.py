@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from medzeroseg.tables.segmentation_records import (
     read_segmentation_records,
 )
 from medzeroseg.tables.table2 import build_structure_table, build_table2
-from medzeroseg.tables.writer import write_table
+from medzeroseg.tables.writer import Table, write_table
 
 NAN = math.nan
 
@@ -97,6 +98,15 @@ def test_seeds_are_averaged_case_by_case() -> None:
     assert isinstance(alone["metrics"], dict)
     assert row["metrics"]["dsc"]["mean"] == pytest.approx(alone["metrics"]["dsc"]["mean"] + 5)
     assert row["absent_found"] == 1
+
+
+@pytest.mark.parametrize("build", [build_table2, build_structure_table])
+def test_a_case_that_a_seed_lacks_is_an_error_that_names_row_seed_and_case(
+    build: Callable[[list[SegmentationRecord]], Table],
+) -> None:
+    fewer = [item for item in SCORES if item.case_id != "c"]
+    with pytest.raises(ConfigurationError, match=r"synapse_zeroshot \(Grad-CAM\).* seed 2 lacks c\."):
+        build([record(1), record(2, fewer)])
 
 
 def test_a_run_with_other_settings_is_another_row() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import stdev
@@ -137,6 +138,22 @@ def test_rows_with_different_cases_are_refused_by_name() -> None:
     fewer = {case: value for case, value in ZERO_SHOT.items() if case != "d"}
     with pytest.raises(ConfigurationError, match=r"synapse_saliency_crf \(saliency \+ CRF\) lacks d"):
         build_table3([record("full_resunet", FULL), record("saliency_crf", fewer)])
+
+
+@pytest.mark.parametrize("build", [build_table3, build_table3_structures])
+def test_a_case_that_a_seed_lacks_is_an_error_that_names_row_seed_and_case(
+    build: Callable[[list[SegmentationRecord]], Table],
+) -> None:
+    fewer = {case: value for case, value in ZERO_SHOT.items() if case != "d"}
+    seeds = [record("saliency_crf", ZERO_SHOT, 0), record("saliency_crf", fewer, 3)]
+    with pytest.raises(ConfigurationError, match=r"synapse_saliency_crf \(saliency \+ CRF\).* seed 3 lacks d\."):
+        build(seeds)
+
+
+def test_a_case_that_a_seed_lacks_is_an_error_beyond_the_cases_of_full_supervision_too() -> None:
+    seeds = [record("saliency_crf", ZERO_SHOT | {"e": 0.1}, 0), record("saliency_crf", ZERO_SHOT, 1)]
+    with pytest.raises(ConfigurationError, match=r"seed 1 lacks e\."):
+        build_table3([record("full_resunet", FULL), *seeds])
 
 
 def test_distances_without_spacing_are_in_pixels_and_never_mixed() -> None:

@@ -1,7 +1,7 @@
 """Paired statistics of two methods' scores on the same cases."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -89,13 +89,33 @@ def same_cases(
     for own, other, (name, against) in ((first, second, names), (second, first, names[::-1])):
         missing = sorted(set(own) - set(other))
         if missing:
-            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise ConfigurationError(
                 f"{name} and {against} were tested on different cases, so they cannot be compared in pairs: "
-                f"{against} lacks {shown}. Test both on the same split, or keep their runs in different folders."
+                f"{against} lacks {_listed(missing)}. Test both on the same split, or keep their runs in different "
+                "folders."
             )
     order = sorted(first)
     return [first[case] for case in order], [second[case] for case in order]
+
+
+def require_cases_of_seeds(row: str, cases: Sequence[tuple[int, Collection[str]]]) -> None:
+    """The seeds of a row must have been tested on the same cases: a mean over others would not tell the seeds apart.
+
+    Args:
+        row: For the message.
+        cases: Each seed with the cases that it has a score of.
+
+    Raises:
+        ConfigurationError: A seed lacks cases that another has; they are named.
+    """
+    of_all = {case for _, of_seed in cases for case in of_seed}
+    for seed, of_seed in cases:
+        missing = sorted(of_all - set(of_seed))
+        if missing:
+            raise ConfigurationError(
+                f"The seeds of {row} were tested on different cases, so they cannot be averaged: seed {seed} lacks "
+                f"{_listed(missing)}. Test it again on the whole split, or remove its run."
+            )
 
 
 def stars(p_value: float) -> str:
@@ -107,3 +127,7 @@ def mean_or_nan(values: Sequence[float]) -> float:
     """Mean of what is not NaN; NaN where nothing is."""
     known = [value for value in values if not math.isnan(value)]
     return fmean(known) if known else math.nan
+
+
+def _listed(cases: Sequence[str]) -> str:
+    return ", ".join(cases[:5]) + (f" and {len(cases) - 5} more" if len(cases) > 5 else "")

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from medzeroseg.tables.paired_tests import require_cases_of_seeds
 from medzeroseg.tables.segmentation_records import (
     LABELS_NOTE,
     CaseScore,
@@ -47,6 +48,9 @@ def build_table2(records: Sequence[SegmentationRecord]) -> Table:
 
     Returns:
         The table; without rows if there are no records.
+
+    Raises:
+        ConfigurationError: Two seeds of a row were tested on different cases; they are named.
     """
     published = yaml.safe_load(_PUBLISHED.read_text(encoding="utf-8"))
     table = Table(
@@ -76,6 +80,9 @@ def build_structure_table(records: Sequence[SegmentationRecord]) -> Table:
 
     Returns:
         A table with a row for each dataset, model, method and structure.
+
+    Raises:
+        ConfigurationError: Two seeds of a row were tested on different cases; they are named.
     """
     table = Table(
         name="table2_structures",
@@ -86,7 +93,7 @@ def build_structure_table(records: Sequence[SegmentationRecord]) -> Table:
     )
     for runs in _configurations(records):
         for method in runs[0].methods:
-            scores = [score for run in runs for score in scores_of(run.scores, method.method)]
+            scores = _scores_of_seeds(runs, method)
             for structure in dict.fromkeys(score.structure for score in scores):
                 present = [s for s in scores if s.structure == structure and s.reference_voxels]
                 figures = {name: _by_case(present, name) for name in _METRICS}
@@ -120,11 +127,18 @@ def _configurations(records: Sequence[SegmentationRecord]) -> Iterable[list[Segm
         yield list(group)
 
 
+def _scores_of_seeds(runs: Sequence[SegmentationRecord], method: MethodResult) -> list[CaseScore]:
+    of_seeds = [scores_of(run.scores, method.method) for run in runs]
+    cases = [(run.seed, {score.case_id for score in seed}) for run, seed in zip(runs, of_seeds, strict=True)]
+    require_cases_of_seeds(f"{runs[0].experiment} ({method.title})", cases)
+    return [score for seed in of_seeds for score in seed]
+
+
 def _add_row(
     table: Table, runs: Sequence[SegmentationRecord], method: MethodResult, published: dict[str, Any] | None
 ) -> None:
     first = runs[0]
-    scores = [score for run in runs for score in scores_of(run.scores, method.method)]
+    scores = _scores_of_seeds(runs, method)
     present = [score for score in scores if score.reference_voxels]
     absent = [score for score in scores if not score.reference_voxels]
     found = sum(score.predicted_voxels > 0 for score in absent)

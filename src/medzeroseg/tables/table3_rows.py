@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import stdev
 
-from medzeroseg.tables.paired_tests import PairedTest, mean_or_nan, paired_test, same_cases
+from medzeroseg.tables.paired_tests import (
+    PairedTest,
+    mean_or_nan,
+    paired_test,
+    require_cases_of_seeds,
+    same_cases,
+)
 from medzeroseg.tables.segmentation_records import CaseScore, MethodResult, SegmentationRecord, scores_of
 
 ROWS = {
@@ -37,12 +43,20 @@ class Row:
         method: The method.
         scores: The method's scores of each seed.
         left_out: How many cases were tested beside those of the scores; see `on_cases_of`.
+
+    Raises:
+        ConfigurationError: A seed lacks a case that another has; both are named.
     """
 
     runs: Sequence[SegmentationRecord]
     method: MethodResult
     scores: Sequence[Sequence[CaseScore]]
     left_out: int = 0
+
+    def __post_init__(self) -> None:
+        """Compare the cases of the seeds."""
+        of_seeds = [{score.case_id for score in seed} for seed in self.scores]
+        require_cases_of_seeds(self.name, list(zip((run.seed for run in self.runs), of_seeds, strict=True)))
 
     @property
     def first(self) -> SegmentationRecord:
@@ -72,8 +86,8 @@ class Row:
     def on_cases_of(self, reference: "Row") -> "Row":
         """The row on the test cases of a trained one.
 
-        What was trained on no case of the dataset may be tested on all of them; of these, the trained row can only be
-        tested on those that it was not trained on. Rows that are not zero-shot are as they were: they share a split.
+        What saw none of a dataset's masks may be tested on every case that its model was not trained on; the trained
+        row needs some of these to train on. Rows that are not zero-shot are as they were: they share a split.
         """
         cases = {score.case_id for seed in reference.scores for score in seed}
         beyond = {score.case_id for seed in self.scores for score in seed} - cases
@@ -84,8 +98,7 @@ class Row:
     def by_case(self, metric: str) -> dict[str, float]:
         """Case to the mean over seeds of the mean over its structures; NaN where it is defined for none."""
         of_seeds = [_case_means(seed, metric) for seed in self.scores]
-        cases = dict.fromkeys(case for seed in of_seeds for case in seed)
-        return {case: mean_or_nan([seed.get(case, math.nan) for seed in of_seeds]) for case in cases}
+        return {case: mean_or_nan([seed[case] for seed in of_seeds]) for case in of_seeds[0]}
 
     def by_seed(self, metric: str) -> list[float]:
         """Mean over cases of each seed."""
@@ -119,7 +132,11 @@ class Row:
 
 
 def rows_of(records: Sequence[SegmentationRecord]) -> list[Row]:
-    """The rows of Table 3 by dataset, then in the table's order; a run with other settings is another row."""
+    """The rows of Table 3 by dataset, then in the table's order; a run with other settings is another row.
+
+    Raises:
+        ConfigurationError: Two seeds of a row were tested on different cases; they are named.
+    """
 
     def configuration(record: SegmentationRecord) -> tuple[str, str, str]:
         return record.dataset, record.experiment, record.config_hash
