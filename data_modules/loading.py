@@ -1,9 +1,12 @@
 """Shuffling and loading that depend on the seed, the epoch and the position in it alone."""
 
 import itertools
+import multiprocessing
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import connection
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -185,6 +188,22 @@ class EpochDataLoader(DataLoader[Item_co]):
         for batch in super().__iter__():
             self._given += 1
             yield batch
+
+
+def end_with_the_main_process(_worker: int) -> None:
+    """Let a worker process end when the one that it reads for has, by SIGKILL even; a loader's `worker_init_fn`.
+
+    torch's own watch compares the parent's pid. Where workers come from a fork server (Python's default from 3.14),
+    that is the server's, which lives as long as any worker does: without this, both would stay for ever.
+    """
+    main = multiprocessing.parent_process()
+    if main is not None:
+        threading.Thread(target=_end_after, args=(main.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 def stack_images(images: Sequence[tuple[str, Tensor]]) -> Tensor:

@@ -13,7 +13,13 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from data_modules.cores import usable_cores
-from data_modules.loading import CaseSampler, EpochDataLoader, EpochDataset, EpochRandomSampler
+from data_modules.loading import (
+    CaseSampler,
+    EpochDataLoader,
+    EpochDataset,
+    EpochRandomSampler,
+    end_with_the_main_process,
+)
 from data_modules.screening import NamedT, select_by_hash
 from medzeroseg.imaging import InputError
 
@@ -249,6 +255,7 @@ class SplitDataModule(LightningDataModule, ABC, Generic[DatasetT]):
     def _loader_options(self) -> dict[str, Any]:
         return {
             "num_workers": self.num_workers,
+            "worker_init_fn": end_with_the_main_process,
             "collate_fn": self.collate(),
             "pin_memory": torch.cuda.is_available() if self.pin_memory is None else self.pin_memory,
             "persistent_workers": self.persistent_workers and self.num_workers > 0,

@@ -1,5 +1,8 @@
 """Order and position of the training rows, over ranks and in runs that go on."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -150,3 +153,30 @@ def test_every_rank_gets_pairs_to_evaluate_and_none_gets_those_of_another(pairs:
         assert own
         seen += own
     assert sorted(seen) == list(range(pairs))
+
+
+READS_FOR_EVER = """
+import time, torch
+from torch.utils.data import DataLoader, TensorDataset
+from data_modules.loading import end_with_the_main_process
+
+batches = iter(DataLoader(TensorDataset(torch.zeros(8)), num_workers=2, multiprocessing_context={method!r},
+                          worker_init_fn=end_with_the_main_process))
+next(batches)
+print(*(worker.pid for worker in batches._workers), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_workers_end_with_a_main_process_that_was_killed(method: str, project_root: Path) -> None:
+    command = [sys.executable, "-c", READS_FOR_EVER.format(method=method)]
+    with subprocess.Popen(command, cwd=project_root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        workers = [Path(f"/proc/{pid}") for pid in process.stdout.readline().split()]
+        assert len(workers) == 2
+        process.kill()
+    until = time.monotonic() + 30
+    while any(worker.exists() for worker in workers) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(worker.exists() for worker in workers)
