@@ -1,6 +1,8 @@
 """The evaluator's scores of a case, by name and unit."""
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from medzeroseg.metrics import CaseScores, surface_scores
 from medzeroseg.tables.segmentation_records import CaseScore
 from medzeroseg.zero_shot.assembly import AssembledCase
 from medzeroseg.zero_shot.method import CaseSegmentation
+from tests.helpers.process_pool import run_in_processes
 
 
 def scored(
@@ -56,6 +59,24 @@ def test_surfaces_can_be_left_out() -> None:
     assert all(math.isnan(score.hd95) and math.isnan(score.nsd) for score in found)
     assert "hd95" not in means
     assert "dsc" in means
+
+
+def _score_of_ranks(cases_of_ranks: list[list[str]]) -> list[str]:
+    """Score the rank's cases of three; what the rank then misses."""
+    evaluator = SegmentationEvaluator(surfaces=False)
+    evaluator.begin(["liver"], ["m"], ["a", "b", "c"])
+    maps = torch.rand(1, 1, 4, 4)
+    for name in cases_of_ranks[torch.distributed.get_rank()]:
+        case = AssembledCase(name, {}, torch.zeros(1, 4, 4), torch.ones(1, 4, 4, dtype=torch.uint8), None)
+        evaluator.score("m", case, CaseSegmentation(maps > 0.5, maps, maps), {"liver": (1,)})
+    task: Any = SimpleNamespace(log_dict=lambda *_, **__: None)
+    evaluator.on_test_epoch_end(task, task)
+    return evaluator.unscored()
+
+
+@pytest.mark.parametrize(("ranks", "missing"), [([["a"], ["b", "c"]], []), ([["a", "c"], ["a"]], ["b"])])
+def test_a_case_counts_as_scored_on_whatever_rank_it_was(ranks: list[list[str]], missing: list[str]) -> None:
+    assert run_in_processes(_score_of_ranks, 2, ranks) == [missing, missing]
 
 
 def test_a_negative_tolerance_is_refused() -> None:

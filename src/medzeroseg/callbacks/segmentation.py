@@ -111,6 +111,11 @@ class SegmentationEvaluator(nn.Module, Callback):
             pl_module.log_dict({f"test/{name}/{key}": value for key, value in means.items()}, rank_zero_only=False)
             metric.reset()
 
+    def unscored(self) -> list[str]:
+        """The split's cases that no rank has scored with every method, after a test."""
+        scored = [set(self._rows[name][:, 0].tolist()) for name in self.metrics]
+        return [case_id for case_id, n in self._positions.items() if any(n not in found for found in scored)]
+
     def scores(self, method: str) -> list[CaseScore]:
         """Every score of a method, by case and structure, after a test."""
         case_ids = {n: case_id for case_id, n in self._positions.items()}

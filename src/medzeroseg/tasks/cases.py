@@ -110,9 +110,13 @@ class CaseTest:
         task: The task that tests: `trainer`, `structures`.
         evaluator: Scores the cases.
         methods: Keys of the methods.
+
+    Raises:
+        ConfigurationError: The trainer tests on some of the batches only.
     """
 
     def __init__(self, task: Any, evaluator: SegmentationEvaluator, methods: Sequence[str]) -> None:  # noqa: ANN401
+        _require_all_batches(task.trainer)
         self.task, self.evaluator = task, evaluator
         self.observers = case_observers(task.trainer)
         self._assembler = CaseAssembler()
@@ -142,9 +146,25 @@ class CaseTest:
             observer.on_case(self.task, method, case, found)
 
     def require_complete(self) -> None:
-        """Every case must have been complete.
+        """Every case of the split must have been complete, on whatever rank; asked after the evaluator has gathered.
 
         Raises:
-            RuntimeError: Slices of a case are missing.
+            RuntimeError: Slices of a case are missing, or all of them.
         """
         self._assembler.require_nothing_left()
+        missing = self.evaluator.unscored()
+        if missing:
+            raise RuntimeError(
+                f"{len(missing)} case(s) of the test split were not scored, among them {missing[0]}: "
+                "the data module's test_dataloader must bring every case that its cases('test') lists"
+            )
+
+
+def _require_all_batches(trainer: Any) -> None:  # noqa: ANN401 - a Trainer
+    limit = trainer.limit_test_batches
+    if isinstance(limit, int) or limit < 1:  # 1 is one batch, 1.0 all of them
+        raise ConfigurationError(
+            f"trainer.limit_test_batches is {limit} (trainer.fast_dev_run sets it, too): the record of a test on some "
+            "batches would pass for one of the whole split. Leave the option out, or test on fewer cases with "
+            "data.init_args.max_test_cases."
+        )
