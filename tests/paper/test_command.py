@@ -154,6 +154,7 @@ def trainings(tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatc
             name: yaml.safe_dump(
                 {
                     "runs_dir": runs,
+                    "experiment": name,
                     "trainer": {"default_root_dir": f"{runs}/{name}/seed_{SEED}", "max_epochs": epochs},
                     "model": {"checkpoint": best.get(name)},
                     "data": {"init_args": {"root": str(tmp_path / "data")}},

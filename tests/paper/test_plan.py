@@ -23,6 +23,7 @@ def paper(*experiments: str, seeds: tuple[int, ...] = (0,)) -> Paper:
 def template(experiment: str, *checkpoints: str, root: str | None = None, folder: str | None = None) -> str:
     values: dict[str, Any] = {
         "runs_dir": "runs",
+        "experiment": experiment,
         "seed_everything": SEED,
         "trainer": {"default_root_dir": f"runs/{folder or experiment}/seed_{SEED}"},
         "model": {"init_args": {"parts": [{"checkpoint": name} for name in checkpoints]}},
@@ -74,6 +75,27 @@ def test_two_experiments_of_one_folder_are_an_error() -> None:
     templates = {"a": template("a"), "b": template("b", folder="a")}
     with pytest.raises(ConfigurationError, match="same folder"):
         build_steps(paper(*templates), templates)
+
+
+def named(experiment: str, of_record: str) -> str:
+    callbacks = [
+        {"class_path": "medzeroseg.callbacks.RetrievalTable", "init_args": {"experiment": of_record}},
+        {"class_path": "lightning.pytorch.callbacks.LearningRateMonitor", "init_args": {}},
+        {"class_path": "mine.Callback"},
+    ]
+    values = yaml.safe_load(template("mine", folder=experiment)) | {"experiment": experiment}
+    values["trainer"]["callbacks"] = callbacks
+    return yaml.safe_dump(values)
+
+
+def test_an_experiment_of_another_name_than_its_file_is_an_error_that_names_both() -> None:
+    assert len(build_steps(paper("mine"), {"mine": named("mine", "mine")})) == 1
+    with pytest.raises(
+        ConfigurationError, match=r"^experiments/mine\.yaml: experiment is 'other'.*'mine'.*`experiment: mine`"
+    ):
+        build_steps(paper("mine"), {"mine": named("other", "other")})
+    with pytest.raises(ConfigurationError, match=r"experiment of the callback RetrievalTable is 'other'.*'mine'"):
+        build_steps(paper("mine"), {"mine": named("mine", "other")})
 
 
 def test_all_missing_data_is_named_at_once(tmp_path: Path) -> None:

@@ -125,8 +125,8 @@ def build_steps(paper: Paper, templates: Mapping[str, str]) -> list[Step]:
         templates: Of its experiments, from `configs.resolve`.
 
     Raises:
-        ConfigurationError: Two experiments write to one folder, a checkpoint is of a run that the plan lacks or that
-            nobody makes, or runs need each other.
+        ConfigurationError: An experiment has another name than its file, two write to one folder, a checkpoint is of a
+            run that the plan lacks or that nobody makes, or runs need each other.
     """
     settings: dict[Run, dict[str, Any]] = {}
     folders: dict[Path, Run] = {}
@@ -134,6 +134,7 @@ def build_steps(paper: Paper, templates: Mapping[str, str]) -> list[Step]:
         for seed in paper.seeds:
             run = Run(experiment, seed)
             settings[run] = with_seed(templates[experiment], seed)
+            _require_name_of_file(paper.experiments[experiment], settings[run])
             folder = _absolute(settings[run]["trainer"]["default_root_dir"])
             other = folders.setdefault(folder, run)
             if other != run:
@@ -145,6 +146,24 @@ def build_steps(paper: Paper, templates: Mapping[str, str]) -> list[Step]:
         needs = _needs(run, settings[run], folders)
         steps[run] = Step(run, paper.experiments[run.experiment], folder, settings[run], needs)
     return _in_order(steps)
+
+
+def _require_name_of_file(file: Path, settings: Mapping[str, Any]) -> None:
+    """A run's record has the name of its experiment, the plan that of the file: the report joins them by it."""
+    callbacks = settings["trainer"].get("callbacks") or []
+    named = {"experiment": settings["experiment"]}
+    named |= {
+        f"experiment of the callback {callback['class_path'].rpartition('.')[2]}": callback["init_args"]["experiment"]
+        for callback in callbacks
+        if "experiment" in (callback.get("init_args") or {})
+    }
+    for key, name in named.items():
+        if name != file.stem:
+            raise ConfigurationError(
+                f"{file}: {key} is {name!r}, but the file is named {file.stem!r}, and a paper finds its records by the "
+                f"file's name. Write `experiment: {file.stem}` (callbacks: `experiment: ${{experiment}}`), or rename "
+                "the file."
+            )
 
 
 def _needs(run: Run, settings: dict[str, Any], folders: Mapping[Path, Run]) -> dict[Run, Path]:
