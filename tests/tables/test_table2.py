@@ -82,7 +82,7 @@ def test_row_is_the_mean_over_cases_of_the_mean_over_structures() -> None:
     assert cells["Labels used"] == "no"
     assert cells["Layer"] == "blocks.10"
     assert cells["AUC"] == "75.00 ± 0.00"
-    assert cells["Published (IoU, DSC, AUC; time)"] == "27.05±6.56, 32.88±6.17, 77.79±5.01; 19.9 min"
+    assert cells["Published (IoU, DSC, AUC; time)"] == "Synapse: 27.05±6.56, 32.88±6.17, 77.79±5.01; 19.9 min"
     baseline = dict(zip(table.columns, table.rows[1], strict=True))
     assert baseline["Saliency"] == "fixed box (baseline)"
     assert baseline["Published (IoU, DSC, AUC; time)"] == "-"

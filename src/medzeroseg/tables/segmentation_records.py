@@ -18,6 +18,8 @@ LABELS_NOTE = (
     "its teacher, among variants."
 )
 """Below a table with `MethodResult.labels_in_words`."""
+PUBLISHED_ON = {"acdc": "ACDC", "synapse": "Synapse", "covid_qu_ex": "COVID-QU-Ex"}
+"""Dataset of `SegmentationRecord.published_row` to its name; the record's own may be another, e.g. its phantom."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class SegmentationRecord:
         experiment: Name of the experiment file, e.g. `acdc_zeroshot`.
         label: The model's name in the table.
         dataset: What was segmented.
-        published_row: `<dataset>/<model>` of the published figures shown beside, or None.
+        published_row: `<dataset>/<model>` of the published figures shown beside, or None; the dataset is one of
+            `PUBLISHED_ON`.
         seed: Seed of the run.
         methods: What was compared, in the table's order.
         git_revision: Revision of the code, with `-dirty` where the tree had changes.

@@ -13,6 +13,7 @@ import yaml
 from medzeroseg.tables.paired_tests import require_cases_of_seeds
 from medzeroseg.tables.segmentation_records import (
     LABELS_NOTE,
+    PUBLISHED_ON,
     CaseScore,
     MethodResult,
     SegmentationRecord,
@@ -21,7 +22,7 @@ from medzeroseg.tables.segmentation_records import (
 from medzeroseg.tables.writer import Table
 
 _PUBLISHED = Path(__file__).with_name("published_table2.yaml")
-_METRICS = {"iou": "IoU", "dsc": "DSC", "auc": "AUC", "pointing": "Pointing"}
+METRICS = {"iou": "IoU", "dsc": "DSC", "auc": "AUC", "pointing": "Pointing"}
 _SCREEN = ("Dataset", "Model", "Saliency", "IoU", "DSC", "DSC, present", "AUC", "Pointing", "Cases", "Time, min")
 _NOTES = (
     "Percent, mean ± sample standard deviation over cases. A case is a volume (or a picture); its score is the mean "
@@ -35,8 +36,8 @@ _NOTES = (
     LABELS_NOTE,
     "Time: saliency, guiding features, post-processing and segmenter over all cases, per seed, on the machine named in "
     "the JSON; rows with the same saliency share its maps, and each counts its whole time.",
-    "Published: IoU, DSC, AUC and minutes of the publication, with its model, on the real dataset named; not measured "
-    "here.",
+    "Published: IoU, DSC, AUC and minutes of the publication, with its model, on the real dataset that the cell names; "
+    "not measured here.",
 )
 
 
@@ -87,7 +88,7 @@ def build_structure_table(records: Sequence[SegmentationRecord]) -> Table:
     table = Table(
         name="table2_structures",
         caption="Table 2 by structure, in percent, over the cases that hold it.",
-        columns=["Dataset", "Model", "Saliency", "Structure", *_METRICS.values(), "Cases", "Seeds"],
+        columns=["Dataset", "Model", "Saliency", "Structure", *METRICS.values(), "Cases", "Seeds"],
         rows=[],
         notes=["Mean ± sample standard deviation over cases; with several seeds a case is first averaged over them."],
     )
@@ -96,7 +97,7 @@ def build_structure_table(records: Sequence[SegmentationRecord]) -> Table:
             scores = _scores_of_seeds(runs, method)
             for structure in dict.fromkeys(score.structure for score in scores):
                 present = [s for s in scores if s.structure == structure and s.reference_voxels]
-                figures = {name: _by_case(present, name) for name in _METRICS}
+                figures = {name: _by_case(present, name) for name in METRICS}
                 first, seeds = runs[0], [run.seed for run in runs]
                 values: dict[str, Any] = {
                     "dataset": first.dataset,
@@ -142,7 +143,7 @@ def _add_row(
     present = [score for score in scores if score.reference_voxels]
     absent = [score for score in scores if not score.reference_voxels]
     found = sum(score.predicted_voxels > 0 for score in absent)
-    figures = {name: _by_case(scores, name) for name in _METRICS}
+    figures = {name: _by_case(scores, name) for name in METRICS}
     figures["dsc_present"] = _by_case(present, "dsc")
     minutes = [m.minutes for run in runs for m in run.methods if m.method == method.method]
     cases = len({score.case_id for score in scores})
@@ -182,7 +183,7 @@ def _add_row(
             method.layer,
             labels,
             f"{fmean(minutes):.2f}",
-            _published(published),
+            _published(published, first.published_row),
             ", ".join(map(str, values["seeds"])),
             ", ".join(r[:8] + ("*" if r.endswith("-dirty") else "") for r in values["git_revisions"]),
             first.config_hash,
@@ -212,8 +213,8 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean} ± {100 * stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def _published(entry: dict[str, Any] | None) -> str:
-    if entry is None:
+def _published(entry: dict[str, Any] | None, row: str | None) -> str:
+    if entry is None or row is None:
         return "-"
     figures = ", ".join(f"{entry[name][0]:.2f}±{entry[name][1]:.2f}" for name in ("iou", "dsc", "auc"))
-    return f"{figures}; {entry['minutes']:.1f} min"
+    return f"{PUBLISHED_ON[row.partition('/')[0]]}: {figures}; {entry['minutes']:.1f} min"

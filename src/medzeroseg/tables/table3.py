@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from medzeroseg.tables.paired_tests import PairedTest, stars
-from medzeroseg.tables.segmentation_records import LABELS_NOTE, SegmentationRecord
+from medzeroseg.tables.segmentation_records import LABELS_NOTE, PUBLISHED_ON, SegmentationRecord
 from medzeroseg.tables.table3_rows import DISTANCES, METRICS, ROWS, Row, by_dataset, rows_of
 from medzeroseg.tables.writer import Table
 
@@ -23,12 +23,13 @@ _NOTES = (
     "Stars: two-tailed paired t-test against the fully supervised ResUNet on the same cases, whichever is better: "
     "* p < 0.05, ** p < 0.01, *** p < 0.001. Beside it the Wilcoxon signed-rank test, and the 95 % bootstrap interval "
     "of the mean difference of DSC (10,000 resamples of the cases). Not corrected for the number of tests.",
-    "Cases: zero-shot rows were trained on no case of the dataset. Where they were tested on more than the fully "
-    "supervised ResUNet, which needs some to train on, their scores here are over its test cases (`12 of 30`). A case "
-    "that a row lacks is an error.",
+    "Cases: a row is tested on no case that its model was trained on; the model of a zero-shot row may have been trained "
+    "on captions of other patients of the dataset, those of the real samples derived from their labels. Where a "
+    "zero-shot row was tested on more cases than the fully supervised ResUNet, its scores here are over the latter's "
+    "test cases (`12 of 30`). A case that a row or a seed lacks is an error.",
     LABELS_NOTE,
     "AUC: pixel ROC of the saliency map, of trained networks that of their probability.",
-    "Published: IoU, DSC, AUC of the publication on the real dataset named; not measured here.",
+    "Published: IoU, DSC, AUC of the publication on the real dataset that the cell names; not measured here.",
 )
 
 
@@ -136,7 +137,8 @@ def _add_row(table: Table, row: Row, reference: Row | None, published: dict[str,
     scores = [score for seed in row.scores for score in seed]
     empty = [(score.reference_voxels == 0) + (score.predicted_voxels == 0) for score in scores]
     both, one = empty.count(2) / len(row.runs), empty.count(1) / len(row.runs)
-    beside = published.get(f"{(row.first.published_row or '').split('/')[0]}/{row.key}")
+    published_on = (row.first.published_row or "").partition("/")[0]
+    beside = published.get(f"{published_on}/{row.key}")
     tolerances = sorted({run.nsd_tolerance for run in row.runs if run.nsd_tolerance is not None})
     revisions = sorted({run.git_revision for run in row.runs})
     table.values.append(
@@ -176,7 +178,7 @@ def _add_row(table: Table, row: Row, reference: Row | None, published: dict[str,
             f"{both:g}",
             f"{one:g}",
             row.method.labels_in_words,
-            _published(beside),
+            _published(beside, published_on),
             ", ".join(str(run.seed) for run in row.runs),
             ", ".join(r[:8] + ("*" if r.endswith("-dirty") else "") for r in revisions),
             row.first.config_hash,
@@ -221,7 +223,8 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _published(entry: dict[str, Any] | None) -> str:
+def _published(entry: dict[str, Any] | None, dataset: str) -> str:
     if entry is None:
         return "-"
-    return ", ".join("{:.2f}±{:.2f}{}".format(*entry[name]) for name in ("iou", "dsc", "auc"))
+    figures = ", ".join("{:.2f}±{:.2f}{}".format(*entry[name]) for name in ("iou", "dsc", "auc"))
+    return f"{PUBLISHED_ON[dataset]}: {figures}"

@@ -86,8 +86,8 @@ class Row:
     def on_cases_of(self, reference: "Row") -> "Row":
         """The row on the test cases of a trained one.
 
-        What saw none of a dataset's masks may be tested on every case that its model was not trained on; the trained
-        row needs some of these to train on. Rows that are not zero-shot are as they were: they share a split.
+        A zero-shot row may be tested on every case that its model was not trained on; the trained row needs some of
+        these to train on. Rows that are not zero-shot are as they were: they share a split.
         """
         cases = {score.case_id for seed in reference.scores for score in seed}
         beyond = {score.case_id for seed in self.scores for score in seed} - cases
