@@ -7,6 +7,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medzeroseg.dashboard import compared_metrics, compared_settings, write_comparison
+from medzeroseg.tables.table2 import METRICS as TABLE2_METRICS
+from medzeroseg.tables.table3_rows import METRICS as TABLE3_METRICS
 
 CONFIG = {
     "model": {
@@ -43,8 +45,9 @@ def test_settings_are_flat_and_name_no_place_of_the_machine() -> None:
 
 
 def test_metrics_are_those_of_the_tables() -> None:
-    logged = ["test/i2t_top1", "test/t2i_top1_of50", "test/gscorecam_crf/dsc", "test/localisation_auc"]
-    others = ["val/i2t_top1", "train/loss", "test/i2t_top10", "test/gscorecam_crf/hd95", "test/top1_mean"]
+    logged = ["test/i2t_top1", "test/t2i_top1_of50", "test/localisation_auc"]
+    logged += [f"test/gscorecam_crf/{name}" for name in (*TABLE2_METRICS, *TABLE3_METRICS)]
+    others = ["val/i2t_top1", "train/loss", "test/i2t_top10", "test/gscorecam_crf/minutes", "test/top1_mean"]
     found = compared_metrics({key: torch.tensor(1.5) for key in [*logged, *others]})
     assert found == {key.removeprefix("test/"): 1.5 for key in logged}
 

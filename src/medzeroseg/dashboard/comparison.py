@@ -20,7 +20,8 @@ _OF_TASK = ("micro_batch_size", "unasked_names", "window_share", "window_px", "t
 _OF_DATA = ("batch_size", "image_size_px")
 _OF_TRAINER = ("max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val")
 _METRIC = re.compile(
-    r"test/((i2t|t2i)_top1(_of50)?|localisation_(auc|pointing)|above_(nonsense|foreign|absent)|[^/]+/(dsc|iou|auc))"
+    r"test/((i2t|t2i)_top1(_of50)?|localisation_(auc|pointing)|above_(nonsense|foreign|absent)"
+    r"|[^/]+/(dsc|iou|auc|pointing|hd95|nsd))"
 )
 
 
