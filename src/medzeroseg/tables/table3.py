@@ -24,8 +24,8 @@ _NOTES = (
     "* p < 0.05, ** p < 0.01, *** p < 0.001. Beside it the Wilcoxon signed-rank test, and the 95 % bootstrap interval "
     "of the mean difference of DSC (10,000 resamples of the cases). Not corrected for the number of tests.",
     "Cases: a row is tested on no case that its model was trained on; the model of a zero-shot row may have been "
-    "trained on captions of other patients of the dataset, those of the real samples derived from their labels. Where a "
-    "zero-shot row was tested on more cases than the fully supervised ResUNet, its scores here are over the latter's "
+    "trained on captions of other patients of the dataset, those of the real samples derived from their labels. Where "
+    "a zero-shot row was tested on more cases than the fully supervised ResUNet, its scores here are over the latter's "
     "test cases (`12 of 30`). A case that a row or a seed lacks is an error.",
     LABELS_NOTE,
     "AUC: pixel ROC of the saliency map, of trained networks that of their probability.",
