@@ -131,8 +131,8 @@ def test_a_preempted_job_goes_on_and_ends_in_the_same_weights(cluster: Cluster, 
     job.wait_for_a_checkpoint()
     cluster.run("sbatch", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
     job.wait_for("PENDING")
-    assert "The job is back in the queue" in job.rank_log(0)
     wait_until(lambda: not processes_of(job.number))
+    assert "The job is back in the queue" in job.rank_log(0)  # it says so after it has asked for that
     cluster.start_now(job.number)
     job.wait_for("COMPLETED", "FAILED")
     assert cluster.state(job.number) == "COMPLETED", job.everything()
