@@ -46,10 +46,6 @@ class Cluster:
         fields = self.run("scontrol", "show", "job", job).split()
         return next(field for field in fields if field.startswith(f"{name}=")).removeprefix(f"{name}=")
 
-    def start_now(self, job: str) -> None:
-        """Start a job that is back in the queue without the two minutes that Slurm leaves the nodes."""
-        self.run("scontrol", "update", f"jobid={job}", "StartTime=now")
-
 
 def wait_until(what: Callable[[], bool], patience_s: float = PATIENCE_S, told: Callable[[], str] = str) -> float:
     """Seconds until something is so."""

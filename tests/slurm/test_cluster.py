@@ -133,7 +133,7 @@ def test_a_preempted_job_goes_on_and_ends_in_the_same_weights(cluster: Cluster, 
     job.wait_for("PENDING")
     wait_until(lambda: not processes_of(job.number))
     assert "The job is back in the queue" in job.rank_log(0)  # it says so after it has asked for that
-    cluster.start_now(job.number)
+    job.wait_for("RUNNING")  # after Slurm's two minutes
     job.wait_for("COMPLETED", "FAILED")
     assert cluster.state(job.number) == "COMPLETED", job.everything()
     starts = json.loads((job.folder / "starts.json").read_text(encoding="utf-8"))
@@ -156,8 +156,8 @@ def test_a_killed_rank_ends_the_job_and_a_crashed_node_does_not(cluster: Cluster
     cluster.manage("crash", "node2")
     job.wait_for("PENDING")  # Slurm gives up a node after SlurmdTimeout
     cluster.manage("boot", "node2")
-    # not start_now(): what Slurm could not tell the dead node, such as to end this very step, reaches it within a
-    # minute of its boot and would meet the next start; that is what the two minutes are for
+    # Not hurried by `scontrol update StartTime=now`: what Slurm could not tell the dead node, such as to end this very
+    # step, reaches it within a minute of its boot and would meet the next start. The two minutes are for that.
     job.wait_for("RUNNING")
     job.wait_for("COMPLETED", "FAILED")
     assert cluster.state(job.number) == "COMPLETED", job.everything()
