@@ -90,7 +90,8 @@ def test_row_is_the_mean_over_cases_of_the_mean_over_structures() -> None:
 
 def test_seeds_are_averaged_case_by_case() -> None:
     other = [replace(item, dsc=item.dsc + 0.1) for item in SCORES]
-    [row, _] = build_table2([record(1, other), record(0)]).values
+    table = build_table2([record(1, other), record(0)])
+    [row, _] = table.values
     alone = build_table2([record()]).values[0]
     assert row["seeds"] == [0, 1]
     assert row["cases"] == 3
@@ -98,6 +99,12 @@ def test_seeds_are_averaged_case_by_case() -> None:
     assert isinstance(alone["metrics"], dict)
     assert row["metrics"]["dsc"]["mean"] == pytest.approx(alone["metrics"]["dsc"]["mean"] + 5)
     assert row["absent_found"] == 1
+    # means of 41.67 and 51.67 %, and by structure of 53.33 and 63.33 %: sample standard deviation 10 / sqrt(2)
+    assert row["metrics"]["dsc"]["std_seeds"] == pytest.approx(7.0711, abs=1e-4)
+    assert table.rows[0][4] == "46.67 ± 23.63 (± 7.07)"
+    assert alone["metrics"]["dsc"]["std_seeds"] is None
+    [liver, *_] = build_structure_table([record(1, other), record(0)]).rows
+    assert liver[5] == "58.33 ± 25.17 (± 7.07)"
 
 
 @pytest.mark.parametrize("build", [build_table2, build_structure_table])

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean, stdev
@@ -26,7 +27,8 @@ METRICS = {"iou": "IoU", "dsc": "DSC", "auc": "AUC", "pointing": "Pointing"}
 _SCREEN = ("Dataset", "Model", "Saliency", "IoU", "DSC", "DSC, present", "AUC", "Pointing", "Cases", "Time, min")
 _NOTES = (
     "Percent, mean ± sample standard deviation over cases. A case is a volume (or a picture); its score is the mean "
-    "over its structures. With several seeds a case's score is first averaged over them.",
+    "over its structures. With several seeds a case's score is first averaged over them; in brackets that of the "
+    "seeds' means.",
     "DSC and IoU: a structure that is absent from a case and was segmented all the same counts 0; one that is absent "
     "and was not found has no score and is counted under `absent, left empty`. `DSC, present` is the mean over the "
     "structures that the case holds, the usual protocol for Synapse.",
@@ -90,14 +92,17 @@ def build_structure_table(records: Sequence[SegmentationRecord]) -> Table:
         caption="Table 2 by structure, in percent, over the cases that hold it.",
         columns=["Dataset", "Model", "Saliency", "Structure", *METRICS.values(), "Cases", "Seeds"],
         rows=[],
-        notes=["Mean ± sample standard deviation over cases; with several seeds a case is first averaged over them."],
+        notes=[
+            "Mean ± sample standard deviation over cases; with several seeds a case is first averaged over them; in "
+            "brackets that of the seeds' means."
+        ],
     )
     for runs in _configurations(records):
         for method in runs[0].methods:
-            scores = _scores_of_seeds(runs, method)
-            for structure in dict.fromkeys(score.structure for score in scores):
-                present = [s for s in scores if s.structure == structure and s.reference_voxels]
-                figures = {name: _by_case(present, name) for name in METRICS}
+            of_seeds = _scores_of_seeds(runs, method)
+            for structure in dict.fromkeys(score.structure for seed in of_seeds for score in seed):
+                present = [[s for s in seed if s.structure == structure and s.reference_voxels] for seed in of_seeds]
+                figures = {name: _Figure.of(present, name) for name in METRICS}
                 first, seeds = runs[0], [run.seed for run in runs]
                 values: dict[str, Any] = {
                     "dataset": first.dataset,
@@ -107,15 +112,15 @@ def build_structure_table(records: Sequence[SegmentationRecord]) -> Table:
                 values |= {
                     "method": method.method,
                     "structure": structure,
-                    "cases": len(figures["dsc"]),
+                    "cases": len(figures["dsc"].by_case),
                     "labels_used": method.labels_used,
                     "chosen_on_validation": method.chosen_on_validation,
                     "reveals_ground_truth": method.reveals_ground_truth,
                     "seeds": seeds,
                 }
-                table.values.append(values | {name: _summary(figure) for name, figure in figures.items()})
-                cells = [first.dataset, first.label, method.title, structure, *map(_spread, figures.values())]
-                table.rows.append([*cells, str(len(figures["dsc"])), ", ".join(map(str, seeds))])
+                table.values.append(values | {name: figure.summary for name, figure in figures.items()})
+                cells = [first.dataset, first.label, method.title, structure, *map(str, figures.values())]
+                table.rows.append([*cells, str(values["cases"]), ", ".join(map(str, seeds))])
     return table
 
 
@@ -128,23 +133,23 @@ def _configurations(records: Sequence[SegmentationRecord]) -> Iterable[list[Segm
         yield list(group)
 
 
-def _scores_of_seeds(runs: Sequence[SegmentationRecord], method: MethodResult) -> list[CaseScore]:
+def _scores_of_seeds(runs: Sequence[SegmentationRecord], method: MethodResult) -> list[list[CaseScore]]:
     of_seeds = [scores_of(run.scores, method.method) for run in runs]
     cases = [(run.seed, {score.case_id for score in seed}) for run, seed in zip(runs, of_seeds, strict=True)]
     require_cases_of_seeds(f"{runs[0].experiment} ({method.title})", cases)
-    return [score for seed in of_seeds for score in seed]
+    return of_seeds
 
 
 def _add_row(
     table: Table, runs: Sequence[SegmentationRecord], method: MethodResult, published: dict[str, Any] | None
 ) -> None:
     first = runs[0]
-    scores = _scores_of_seeds(runs, method)
-    present = [score for score in scores if score.reference_voxels]
+    of_seeds = _scores_of_seeds(runs, method)
+    scores = [score for seed in of_seeds for score in seed]
     absent = [score for score in scores if not score.reference_voxels]
     found = sum(score.predicted_voxels > 0 for score in absent)
-    figures = {name: _by_case(scores, name) for name in METRICS}
-    figures["dsc_present"] = _by_case(present, "dsc")
+    figures = {name: _Figure.of(of_seeds, name) for name in METRICS}
+    figures["dsc_present"] = _Figure.of([[s for s in seed if s.reference_voxels] for seed in of_seeds], "dsc")
     minutes = [m.minutes for run in runs for m in run.methods if m.method == method.method]
     cases = len({score.case_id for score in scores})
     labels = method.labels_in_words
@@ -155,7 +160,7 @@ def _add_row(
         "label": first.label,
         "method": method.method,
         "baseline": method.baseline,
-        "metrics": {name: _summary(figure) for name, figure in figures.items()},
+        "metrics": {name: figure.summary for name, figure in figures.items()},
         "cases": cases,
         "absent_left_empty": (len(absent) - found) / len(runs),
         "absent_found": found / len(runs),
@@ -176,7 +181,7 @@ def _add_row(
             first.dataset,
             first.label,
             f"{method.title} (baseline)" if method.baseline else method.title,
-            *(_spread(figures[name]) for name in ("iou", "dsc", "dsc_present", "auc", "pointing")),
+            *(str(figures[name]) for name in ("iou", "dsc", "dsc_present", "auc", "pointing")),
             str(cases),
             f"{values['absent_left_empty']:g}",
             f"{values['absent_found']:g}",
@@ -201,16 +206,35 @@ def _by_case(scores: Iterable[CaseScore], name: str) -> list[float]:
     return [fmean(values) for values in of_case.values()]
 
 
-def _summary(values: Sequence[float]) -> dict[str, float | None]:
-    mean = 100 * fmean(values) if values else None
-    return {"mean": mean, "std": 100 * stdev(values) if len(values) > 1 else None}
+@dataclass(frozen=True)
+class _Figure:
+    """A metric over cases and over seeds, 0..1.
 
+    Attributes:
+        by_case: Each case's mean over seeds.
+        by_seed: Each seed's mean over cases.
+    """
 
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    mean = f"{100 * fmean(values):.2f}"
-    return f"{mean} ± {100 * stdev(values):.2f}" if len(values) > 1 else mean
+    by_case: Sequence[float]
+    by_seed: Sequence[float]
+
+    @classmethod
+    def of(cls, seeds: Sequence[Sequence[CaseScore]], name: str) -> "_Figure":
+        by_case = _by_case((score for seed in seeds for score in seed), name)
+        return cls(by_case, [fmean(cases) for seed in seeds if (cases := _by_case(seed, name))])
+
+    @property
+    def summary(self) -> dict[str, float | None]:
+        """In percent."""
+        std, std_seeds = (100 * stdev(values) if len(values) > 1 else None for values in (self.by_case, self.by_seed))
+        return {"mean": 100 * fmean(self.by_case) if self.by_case else None, "std": std, "std_seeds": std_seeds}
+
+    def __str__(self) -> str:
+        if not self.by_case:
+            return "-"
+        mean, std, std_seeds = self.summary.values()
+        text = f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f}")
+        return text if std_seeds is None else f"{text} (± {std_seeds:.2f})"
 
 
 def _published(entry: dict[str, Any] | None, row: str | None) -> str:
