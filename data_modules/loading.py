@@ -193,8 +193,9 @@ class EpochDataLoader(DataLoader[Item_co]):
 def end_with_the_main_process(_worker: int) -> None:
     """Let a worker process end when the one that it reads for has, by SIGKILL even; a loader's `worker_init_fn`.
 
-    torch's own watch compares the parent's pid. Where workers come from a fork server (Python's default from 3.14),
-    that is the server's, which lives as long as any worker does: without this, both would stay for ever.
+    torch's own watch compares the parent's pid with what it was when the worker began: too late where the main process
+    was gone by then. And where workers come from a fork server (Python's default from 3.14), it is the server's, which
+    lives as long as any worker does. Without this, both would stay for ever.
     """
     main = multiprocessing.parent_process()
     if main is not None:

@@ -127,8 +127,10 @@ def test_more_layers_than_there_are_cannot_be_frozen(biomedclip: str) -> None:
         make_task(biomedclip, freeze_text=4)
     with pytest.raises(ValueError, match="layer_decay"):
         TowerTuning(layer_decay=0.0)
-    with pytest.raises(ValueError, match="added_lr_scale"):
+    with pytest.raises(ValueError, match="added_lr_scale must be above 0"):
         TowerTuning(added_lr_scale=0.0)
+    with pytest.raises(ValueError, match=r"added_lr_scale is for DPFEM .* has neither"):
+        make_task(biomedclip, added_lr_scale=100)
 
 
 @pytest.mark.parametrize("family", ["biomedclip", "clip", "small"])

@@ -54,9 +54,12 @@ class TowerTuning:
             The frozen modules, which should stay in evaluation mode.
 
         Raises:
-            ValueError: A tower has not so many layers, or cannot recompute; names it.
+            ValueError: A tower has not so many layers, or cannot recompute; names it. Or `added_lr_scale` is given, and
+                nothing was added.
             InputError: The layers of a tower are not known.
         """
+        if self.added_lr_scale != 1 and not _added(model):
+            raise ValueError("added_lr_scale is for DPFEM and the patch tower, and the model has neither: leave it out")
         for name in self.gradient_checkpointing:
             model.towers[name].set_grad_checkpointing(True)
         frozen = {"image": self.freeze_image, "text": self.freeze_text}
@@ -73,8 +76,8 @@ class TowerTuning:
             InputError: The layers of a tower are not known.
         """
         named = list(named_parameters)
-        added = [] if self.added_lr_scale == 1 else _added(model, named)
-        apart = {id(parameter) for _, parameter in added}
+        apart = set() if self.added_lr_scale == 1 else _added(model)
+        added = [(name, parameter) for name, parameter in named if id(parameter) in apart]
         others = [(name, parameter) for name, parameter in named if id(parameter) not in apart]
         if self.layer_decay == 1:
             groups = parameter_groups(others)
@@ -87,8 +90,7 @@ class TowerTuning:
         ]
 
 
-def _added(model: ImageTextModel, named: list[tuple[str, nn.Parameter]]) -> list[tuple[str, nn.Parameter]]:
-    """Parameters of what the model has beside its two towers."""
+def _added(model: ImageTextModel) -> set[int]:
+    """Ids of the parameters of what the model has beside its two towers."""
     parts = (model.dpfem, model.patch_tower, model.patch_dpfem)
-    ids = {id(parameter) for part in parts if part is not None for parameter in part.parameters()}
-    return [(name, parameter) for name, parameter in named if id(parameter) in ids]
+    return {id(parameter) for part in parts if part is not None for parameter in part.parameters()}
