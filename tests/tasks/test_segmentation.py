@@ -193,8 +193,9 @@ def _test_on_a_rank(root: Path, folder: Path, state: dict[str, Tensor]) -> tuple
         task.on_test_epoch_start()
         for n, batch in enumerate(data.test_dataloader()):
             task.test_step(batch, n)
-        task.on_test_epoch_end()
+        # Lightning's order: callbacks before the task, which asks whether the gathered scores are of every case
         SegmentationEvaluator.on_test_epoch_end(task.evaluator, task.trainer, task)
+        task.on_test_epoch_end()
     return logged, scores(task)
 
 
@@ -204,6 +205,7 @@ class _Ranks:
     def __init__(self, rank: int, size: int, datamodule: Any = None) -> None:
         self.global_rank, self.world_size, self.datamodule = rank, size, datamodule
         self.training = False
+        self.limit_test_batches = 1.0
         self.callbacks: list[Any] = []
 
 
