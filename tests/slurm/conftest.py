@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,20 @@ class Cluster:
         """What Slurm shows of a job under a name."""
         fields = self.run("scontrol", "show", "job", job).split()
         return next(field for field in fields if field.startswith(f"{name}=")).removeprefix(f"{name}=")
+
+    @contextmanager
+    def without(self, setting: str) -> Iterator[None]:
+        """As at a site whose configuration does not have this line."""
+        path = Path(self.environment["LOCAL_SLURM_DIR"]) / "slurm.conf"
+        text = path.read_text(encoding="utf-8")
+        assert f"\n{setting}\n" in text
+        path.write_text(text.replace(f"\n{setting}\n", "\n"), encoding="utf-8")
+        self.run("scontrol", "reconfigure")
+        try:
+            yield
+        finally:
+            path.write_text(text, encoding="utf-8")
+            self.run("scontrol", "reconfigure")
 
 
 def wait_until(what: Callable[[], bool], patience_s: float = PATIENCE_S, told: Callable[[], str] = str) -> float:

@@ -7,6 +7,7 @@ import signal
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.slurm.conftest import Cluster, processes_of, wait_until
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(0)]  # each wait has a limit of its own
 
 EPOCHS = 12
+SAVED = re.compile(r"SIGTERM: \S+last\.ckpt holds all up to step \d+")
 
 
 class Job:
@@ -64,6 +66,15 @@ class Job:
         """Until Slurm has it in one of these states; seconds."""
         return wait_until(lambda: self.cluster.state(self.number) in states, told=self.everything)
 
+    def set_limit(self, minutes: int) -> None:
+        """Change the time limit of this start."""
+        self.cluster.run("scontrol", "update", f"JobId={self.number}", f"TimeLimit={minutes}")
+
+    def starts(self) -> list[dict[str, Any]]:
+        """What the run has noted of each start."""
+        found: list[dict[str, Any]] = json.loads((self.folder / "starts.json").read_text(encoding="utf-8"))
+        return found
+
     def everything(self) -> str:
         """All logs."""
         return f"{self.cluster.state(self.number)}\n{self.log}\n{self.rank_log(0)}\n{self.rank_log(1)}"
@@ -71,6 +82,13 @@ class Job:
     def _written(self) -> int:
         path = self.folder / "checkpoints" / "last.ckpt"
         return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def assert_two_starts(job: Job) -> None:
+    """It has come to its end in a second start, which went on from the first one's checkpoint."""
+    assert job.cluster.state(job.number) == "COMPLETED", job.everything()
+    assert [start["slurm"].get("restart_count") for start in job.starts()] == [None, "1"]
+    assert job.starts()[1]["from_checkpoint"].endswith("last.ckpt")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +108,7 @@ def whole(cluster: Cluster, folder: Path) -> Job:
 
 def test_two_nodes_train_as_one_and_the_tables_follow(cluster: Cluster, whole: Job) -> None:
     assert cluster.state(whole.number) == "COMPLETED", whole.everything()
-    [start] = json.loads((whole.folder / "starts.json").read_text(encoding="utf-8"))
+    [start] = whole.starts()
     assert start["environment"]["world_size"] == "2"
     assert start["slurm"] == {"job_id": whole.number, "job_nodelist": "node[1-2]"}
     assert "GLOBAL_RANK: 1, MEMBER: 2/2" in whole.rank_log(1)
@@ -135,10 +153,52 @@ def test_a_preempted_job_goes_on_and_ends_in_the_same_weights(cluster: Cluster, 
     assert "The job is back in the queue" in job.rank_log(0)  # it says so after it has asked for that
     job.wait_for("RUNNING")  # after Slurm's two minutes
     job.wait_for("COMPLETED", "FAILED")
+    assert_two_starts(job)
+    assert differences(whole.folder, job.folder) == []
+
+
+def test_a_job_near_its_time_limit_goes_on_in_the_next_start(cluster: Cluster, whole: Job, folder: Path) -> None:
+    job = Job(cluster, folder / "limited", folder / "phantom", "--no-tables")
+    job.wait_for_a_checkpoint()
+    job.set_limit(3)  # minutes since its start; the signal comes 120 s before
+    job.wait_for("PENDING")
+    wait_until(lambda: not processes_of(job.number))
+    assert "The job is back in the queue" in job.rank_log(0)
+    job.set_limit(30)  # or each start would be as short
+    job.wait_for("RUNNING")
+    job.wait_for("COMPLETED", "FAILED")
+    assert_two_starts(job)
+    assert differences(whole.folder, job.folder) == []
+
+
+def test_a_job_preempted_by_sigterm_saves_and_goes_on(cluster: Cluster, whole: Job, folder: Path) -> None:
+    with cluster.without("SlurmctldParameters=preempt_send_user_signal"):  # as it is where a site has not set it
+        job = Job(cluster, folder / "terminated", folder / "phantom", "--no-tables")
+        job.wait_for_a_checkpoint()
+        cluster.run("sbatch", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
+        job.wait_for("PENDING")
+    wait_until(lambda: not processes_of(job.number))
+    assert SAVED.search(job.rank_log(0)), job.everything()
+    job.wait_for("RUNNING")
+    job.wait_for("COMPLETED", "FAILED")
+    assert_two_starts(job)
+    assert differences(whole.folder, job.folder) == []
+
+
+def test_a_cancelled_job_saves_and_goes_on_where_it_is_submitted_again(
+    cluster: Cluster, whole: Job, folder: Path
+) -> None:
+    job = Job(cluster, folder / "cancelled", folder / "phantom", "--no-tables")
+    job.wait_for_a_checkpoint()
+    cluster.run("scancel", job.number)
+    job.wait_for("CANCELLED")
+    assert wait_until(lambda: not processes_of(job.number)) < 30
+    assert SAVED.search(job.rank_log(0)), job.everything()
+
+    job = Job(cluster, folder / "cancelled", folder / "phantom", "--no-tables", "--resume")
+    job.wait_for("COMPLETED", "FAILED")
     assert cluster.state(job.number) == "COMPLETED", job.everything()
-    starts = json.loads((job.folder / "starts.json").read_text(encoding="utf-8"))
-    assert [start["slurm"].get("restart_count") for start in starts] == [None, "1"]
-    assert starts[1]["from_checkpoint"].endswith("last.ckpt")
+    assert [bool(start.get("from_checkpoint")) for start in job.starts()] == [False, True]
     assert differences(whole.folder, job.folder) == []
 
 
@@ -161,7 +221,5 @@ def test_a_killed_rank_ends_the_job_and_a_crashed_node_does_not(cluster: Cluster
     job.wait_for("RUNNING")
     job.wait_for("COMPLETED", "FAILED")
     assert cluster.state(job.number) == "COMPLETED", job.everything()
-    starts = json.loads((job.folder / "starts.json").read_text(encoding="utf-8"))
-    assert len(starts) == 3
-    assert all(start["from_checkpoint"] for start in starts[1:])
+    assert [bool(start.get("from_checkpoint")) for start in job.starts()] == [False, True, True]
     assert differences(whole.folder, job.folder) == []

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from medzeroseg import stop_signals
 from medzeroseg.distributed import highest
@@ -106,5 +107,6 @@ class StepCheckpoint(Callback):
             trainer.strategy.barrier()
             told = "The job is back in the queue."
         elif in_job():
+            rank_zero_info(f"SIGTERM: {self.path} holds all up to step {trainer.global_step}; Slurm ends the job.")
             wait_for_the_end()
         raise StoppedError(f"Stopped after step {trainer.global_step}; {self.path} holds all of it. {told}")
