@@ -145,7 +145,8 @@ class Windows:
         square = (self.size_px, self.size_px)
         seen = picture.resize(square, Image.Resampling.BILINEAR, box=box)
         factor = 1 + self.brightness * (2 * bright - 1)
-        seen = seen.point([min(round(value * factor), 255) for value in range(256)] * len(seen.getbands()))
+        shown_as = np.minimum(np.rint(np.arange(256) * factor), 255).astype(np.uint8)
+        seen = Image.fromarray(shown_as[np.asarray(seen)])
         counts = np.bincount(
             np.asarray(labels.resize(square, Image.Resampling.NEAREST, box=box)).ravel(), minlength=IGNORE + 1
         )

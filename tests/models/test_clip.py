@@ -31,18 +31,20 @@ def test_leaving_out_the_padding_changes_nothing(model: ImageTextModel, request:
     words = ["axial", "CT", "of", "the", "liver", "and", "the", "spleen", "with", "contrast"]
     captions = [" ".join(words[: 1 + (7 * i) % 10] * (1 + i % 4)) for i in range(37)]
     tokens = model.tokenizer(captions)
-    shapes = []
+    shapes, lookups = [], []
     tower = model._text_tower
-    forward, tower.forward = tower.forward, lambda x: (shapes.append(tuple(x.shape)), forward(x))[1]
+    run, tower.run = tower.run, lambda words, ids: (shapes.append(tuple(ids.shape)), run(words, ids))[1]
+    look_up, tower.look_up = tower.look_up, lambda ids: (lookups.append(len(ids)), look_up(ids))[1]
     try:
         embeddings = model.encode_text(tokens)
     finally:
-        del tower.forward
+        del tower.run, tower.look_up
+    assert lookups == [37]  # once for all groups
     cells = sum(rows * columns for rows, columns in shapes)
     assert sum(rows for rows, _ in shapes) == 37
     if "pmc_clip" in request.node.name:  # its padding takes part in the attention: nothing may be left out
         assert cells == tokens.numel()
-        untrimmed = F.normalize(forward(tokens), dim=-1)
+        untrimmed = F.normalize(tower.forward(tokens), dim=-1)
     else:
         assert cells < 0.5 * tokens.numel()
         untrimmed = model.clip.encode_text(tokens, normalize=True)

@@ -45,6 +45,15 @@ def test_a_single_string_is_one_caption(tokenizer: Tokenizer) -> None:
     assert tokenizer.token_lengths("liver").tolist() == [3]
 
 
+def test_a_caption_that_comes_again_has_the_same_tokens(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medzeroseg.models.tokenizer._REMEMBERED", 2)  # so that some are forgotten in between
+    together = tokenizer(CAPTIONS)
+    for order in ([0, 1, 2, 3, 4], [4, 4, 1, 0, 2, 1]):
+        assert torch.equal(tokenizer([CAPTIONS[row] for row in order]), together[order])
+    tokenizer(["liver"]).zero_()  # what was handed out is not what is remembered
+    assert torch.equal(tokenizer(["liver"])[0], together[0])
+
+
 def test_workers_can_hold_it(tokenizer: Tokenizer) -> None:
     copied = pickle.loads(pickle.dumps(tokenizer))
     assert torch.equal(copied(CAPTIONS), tokenizer(CAPTIONS))

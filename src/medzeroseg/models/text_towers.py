@@ -43,9 +43,17 @@ class TextTower(Tower):
     def used_lengths(self, tokens: Tensor) -> Tensor:
         """Columns of each row of ``(B, L)`` that can change its embedding, ``(B,)``; the rest is padding."""
 
+    def look_up(self, tokens: Tensor) -> Tensor:
+        """What `run` needs of the vocabulary, a row for each of ``(B, L)``; the ids themselves if it looks them up."""
+        return tokens
+
     @abstractmethod
+    def run(self, words: Tensor, tokens: Tensor) -> Tensor:
+        """What `look_up` gave ``(B, L, ...)`` and its token ids ``(B, L)`` -> embeddings ``(B, D)``."""
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids ``(B, L)``, any L up to `max_length` -> embeddings ``(B, D)``, not normalised."""
+        return self.run(self.look_up(tokens), tokens)
 
     def encode(self, tokens: Tensor) -> Tensor:
         """As `forward`, without computing what padding would give: the same embeddings, B at least 1.
@@ -60,8 +68,11 @@ class TextTower(Tower):
         if len(sizes) == 1:
             return self.forward(tokens[:, : ordered[-1]])
         rows, longest = torch.tensor(order, device=tokens.device), [ordered[end - 1] for end in accumulate(sizes)]
-        groups = zip(torch.split(rows, sizes), longest, strict=True)
-        return torch.cat([self.forward(tokens[group, :length]) for group, length in groups])[rows.argsort()]
+        tokens = tokens[rows, : ordered[-1]]
+        # Once for all groups: the gradient of a lookup is as large as the vocabulary.
+        words = torch.split(self.look_up(tokens), sizes)
+        groups = zip(words, torch.split(tokens, sizes), longest, strict=True)
+        return torch.cat([self.run(own[:, :n], ids[:, :n]) for own, ids, n in groups])[rows.argsort()]
 
 
 class ClipTextTower(TextTower):
@@ -87,10 +98,13 @@ class ClipTextTower(TextTower):
         ends = tokens if self.text.pool_type == "argmax" else (tokens == self.text.eos_id).int()
         return ends.argmax(dim=-1) + 1
 
-    def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102
+    def look_up(self, tokens: Tensor) -> Tensor:  # noqa: D102
+        words: Tensor = self.text.token_embedding(tokens)
+        return words
+
+    def run(self, words: Tensor, tokens: Tensor) -> Tensor:  # noqa: D102
         text, length = self.text, tokens.shape[1]
-        x = text.token_embedding(tokens)
-        x = x + text.positional_embedding[:length].to(x.dtype)
+        x = words + text.positional_embedding[:length].to(words.dtype)
         mask = None if text.attn_mask is None else text.attn_mask[:length, :length]
         x = text.ln_final(text.transformer(x, attn_mask=mask))
         pooled: Tensor = text_global_pool(x, tokens, text.pool_type, eos_token_id=text.eos_id)
@@ -118,7 +132,7 @@ class HFTextTower(TextTower):
         last: Tensor = ((tokens != self.text.config.pad_token_id) * columns).amax(dim=1)
         return last
 
-    def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102
+    def run(self, words: Tensor, tokens: Tensor) -> Tensor:  # noqa: D102
         out: Tensor = self.text(tokens)
         return out
 
@@ -155,7 +169,7 @@ class UnmaskedBertTower(HFTextTower):
     def used_lengths(self, tokens: Tensor) -> Tensor:  # noqa: D102
         return torch.full_like(tokens[:, 0], tokens.shape[1])
 
-    def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102
+    def run(self, words: Tensor, tokens: Tensor) -> Tensor:  # noqa: D102
         hidden = self.text.transformer(input_ids=tokens).last_hidden_state
         out: Tensor = self.text.proj(hidden[:, 0])
         return out

@@ -8,6 +8,9 @@ import torch
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor
 
+_REMEMBERED = 20_000
+"""Captions whose tokens are kept: CLIP's encoding is Python's, half a millisecond each, and epochs repeat them."""
+
 
 class Tokenizer:
     """Turns captions into padded token ids; picklable, so that data-loader workers can hold it.
@@ -25,6 +28,7 @@ class Tokenizer:
             raise ValueError(f"context_length must be at least 3 (start, token, end), not {context_length}")
         self._backend = backend
         self.context_length = context_length
+        self._remembered: dict[str, Tensor] = {}
 
     @property
     def vocab_size(self) -> int:
@@ -44,6 +48,8 @@ class Tokenizer:
             texts = [texts]
         if len(texts) == 0:
             return torch.zeros(0, self.context_length, dtype=torch.long)
+        if isinstance(self._backend, SimpleTokenizer):
+            return torch.stack([self._row(text) for text in texts])
         tokens: Tensor = self._backend(list(texts), context_length=self.context_length)
         return tokens.long()
 
@@ -64,6 +70,13 @@ class Tokenizer:
         """Write its files into a folder; the bundled one of CLIP has none."""
         if isinstance(self._backend, HFTokenizer):
             self._backend.tokenizer.save_pretrained(str(folder))
+
+    def _row(self, text: str) -> Tensor:
+        if text not in self._remembered:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[text] = self._backend([text], context_length=self.context_length)[0].long()
+        return self._remembered[text]
 
     def _length(self, text: str) -> int:
         if isinstance(self._backend, SimpleTokenizer):
