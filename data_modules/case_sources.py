@@ -17,6 +17,7 @@ import numpy.typing as npt
 from data_modules.case_sources_pictures import MaskFiles, PicturePair, PictureWithMasks
 from data_modules.cases import CaseArrays
 from data_modules.label_ids import to_label_ids
+from data_modules.numpy_lock import HEADER_LOCK
 from medzeroseg.imaging import InputError, Volume, read_volume, to_display
 
 __all__ = [
@@ -211,7 +212,7 @@ def _read_h5(path: Path, keys: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
 
 def _read_npz(path: Path, keys: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with HEADER_LOCK, np.load(path, allow_pickle=False) as archive:
             absent = [key for key in keys if key not in archive.files]
             if absent:
                 raise InputError(f"{path}: no '{absent[0]}' in the file; it holds {', '.join(archive.files)}")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader
 
 from data_modules.cases import BACKGROUND, IGNORE, SegmentationCase
+from data_modules.numpy_lock import HEADER_LOCK
 from data_modules.pairs import ImageTransform
 from data_modules.screening import some
 from data_modules.slice_cache import PREPROCESSING_VERSION
@@ -74,7 +75,8 @@ class ReplacedMaskReader:
 
     def _masks(self) -> npt.NDArray[np.uint8]:
         try:
-            masks = np.load(self.file, mmap_mode="r", allow_pickle=False)  # type: ignore[arg-type]  # None comes not here
+            with HEADER_LOCK:
+                masks = np.load(self.file, mmap_mode="r", allow_pickle=False)  # type: ignore[arg-type]  # never None here
         except FileNotFoundError as error:
             raise InputError(f"{self.file}: there is no such file; label the images again") from error
         except (OSError, ValueError, EOFError) as error:

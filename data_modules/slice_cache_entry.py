@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_modules.cases import BACKGROUND, IGNORE, CaseArrays
+from data_modules.numpy_lock import HEADER_LOCK
 from data_modules.slice_cache_key import digest_of_file
 from medzeroseg.imaging import InputError, PercentileWindow, Window
 
@@ -88,8 +89,9 @@ class FixedBounds(Window):
 
 @lru_cache(maxsize=_CASES_MAPPED)
 def _mapped(folder: Path, has_mask: bool) -> tuple[Array, npt.NDArray[np.uint8] | None]:
-    image = np.load(folder / IMAGE, mmap_mode="r", allow_pickle=False)
-    return image, np.load(folder / MASK, mmap_mode="r", allow_pickle=False) if has_mask else None
+    with HEADER_LOCK:
+        image = np.load(folder / IMAGE, mmap_mode="r", allow_pickle=False)
+        return image, np.load(folder / MASK, mmap_mode="r", allow_pickle=False) if has_mask else None
 
 
 def compact(image: Array) -> Array:

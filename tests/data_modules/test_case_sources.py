@@ -1,3 +1,6 @@
+import ast
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -220,3 +223,24 @@ def test_black_and_white_masks(tmp_path: Path):
     small = write_png(tmp_path / "small.png", np.full((1, 1), 255, np.uint8))
     with pytest.raises(InputError, match=r"small\.png: the mask has 1 x 1 pixels, its image .* 3 x 2"):
         PictureWithMasks(image, ((small, 1),)).read()
+
+
+def test_threads_read_the_headers_of_numpy_files_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11 up to .7 cannot parse in two threads: the header is Python (CPython issue 106905)."""
+    np.savez(tmp_path / "case.npz", image=np.zeros((2, 3, 3), np.float32), label=np.zeros((2, 3, 3), np.uint8))
+    at_once, most, parse = [], [], ast.literal_eval
+
+    def slow_parse(text: str) -> object:
+        at_once.append(text)
+        most.append(len(at_once))
+        time.sleep(0.005)
+        at_once.pop()
+        return parse(text)
+
+    monkeypatch.setattr(ast, "literal_eval", slow_parse)
+    with ThreadPoolExecutor(4) as pool:
+        shapes = [
+            arrays.image.shape for arrays in pool.map(lambda _: ArrayFiles((tmp_path / "case.npz",)).read(), range(8))
+        ]
+    assert shapes == [(2, 3, 3)] * 8
+    assert max(most) == 1
