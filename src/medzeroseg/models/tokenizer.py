@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor
@@ -28,7 +30,7 @@ class Tokenizer:
             raise ValueError(f"context_length must be at least 3 (start, token, end), not {context_length}")
         self._backend = backend
         self.context_length = context_length
-        self._remembered: dict[str, Tensor] = {}
+        self._remembered: dict[str, npt.NDArray[np.int64]] = {}
 
     @property
     def vocab_size(self) -> int:
@@ -49,7 +51,7 @@ class Tokenizer:
         if len(texts) == 0:
             return torch.zeros(0, self.context_length, dtype=torch.long)
         if isinstance(self._backend, SimpleTokenizer):
-            return torch.stack([self._row(text) for text in texts])
+            return torch.from_numpy(np.stack([self._row(text) for text in texts]))
         tokens: Tensor = self._backend(list(texts), context_length=self.context_length)
         return tokens.long()
 
@@ -71,11 +73,15 @@ class Tokenizer:
         if isinstance(self._backend, HFTokenizer):
             self._backend.tokenizer.save_pretrained(str(folder))
 
-    def _row(self, text: str) -> Tensor:
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process is sent: each remembers for itself."""
+        return self.__dict__ | {"_remembered": {}}
+
+    def _row(self, text: str) -> npt.NDArray[np.int64]:
         if text not in self._remembered:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
-            self._remembered[text] = self._backend([text], context_length=self.context_length)[0].long()
+            self._remembered[text] = self._backend([text], context_length=self.context_length)[0].long().numpy()
         return self._remembered[text]
 
     def _length(self, text: str) -> int:
