@@ -32,6 +32,22 @@ def _scene() -> tuple[Image.Image, NamedStructures]:
     return Image.fromarray(labels * 40), NamedStructures("chest X-ray", PARTS, _Labels(labels))
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_window_is_brighter_or_darker_as_a_whole(mode: str) -> None:
+    picture = Image.new("L", (96, 96), 200).convert(mode)
+    structures = NamedStructures("chest X-ray", PARTS, _Labels(np.zeros((96, 96), np.uint8)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        windows = Windows(per_image=100, brightness=0.5).take(picture, structures)
+    assert {window.picture.mode for window in windows} == {mode}
+    values = [np.unique(np.asarray(window.picture)).tolist() for window in windows]
+    assert all(len(found) == 1 for found in values)
+    shown = np.array(values)[:, 0]
+    assert 100 <= shown.min() < 130  # 200 times 0.5 to 1.5, cut at white
+    assert shown.max() == 255
+    assert 0.1 < (shown == 255).mean() < 0.35  # white from 1.275 times on: 0.225 of the range
+
+
 def test_names_say_what_the_pixels_show() -> None:
     picture, structures = _scene()
     options = Windows(size_px=32, per_image=200, side=(0.2, 0.5), brightness=0)
