@@ -58,8 +58,7 @@ class Geometry:
         if self == Geometry():
             return image, mask
         height, width = image.shape
-        theta = torch.tensor(self._output_to_input(height, width), dtype=torch.float32)[None]
-        grid = F.affine_grid(theta, [1, 1, height, width], align_corners=False)
+        grid = _grid(self._output_to_input(height, width), height, width)
         moved = _sample(image, grid, "bilinear")
         # Ids are whole numbers up to 255: exact in float32, and nearest makes no new ones.
         return moved, _sample(mask.astype(np.float32), grid, "nearest").astype(np.uint8)
@@ -78,6 +77,15 @@ class Geometry:
         if self.flip_left_right:
             rows[0] = [-value for value in rows[0]]
         return rows
+
+
+def _grid(rows: list[list[float]], height: int, width: int) -> torch.Tensor:
+    """As torch's `affine_grid`, from sums of a row and a column: a fraction of the time of its matrix product."""
+    x, y = (((2 * np.arange(size) + 1) / size - 1).astype(np.float32) for size in (width, height))
+    grid = np.empty((1, height, width, 2), dtype=np.float32)
+    for axis, (of_x, of_y, shift) in enumerate(np.asarray(rows, dtype=np.float32)):
+        np.add((of_y * y + shift)[:, None], of_x * x, out=grid[0, :, :, axis])
+    return torch.from_numpy(grid)
 
 
 def _sample(array: GreyImage, grid: torch.Tensor, mode: str) -> GreyImage:
@@ -171,8 +179,8 @@ def bias_field(shape: tuple[int, ...], coefficients: tuple[float, ...]) -> GreyI
     places = [(i, j) for i in range(len(matrix)) for j in range(len(matrix)) if 1 <= i + j <= BIAS_FIELD_DEGREE]
     for place, value in zip(places, coefficients, strict=True):
         matrix[place] = value
-    axes = [np.linspace(-1, 1, size) for size in shape]
-    gain: GreyImage = np.exp(np.polynomial.legendre.leggrid2d(axes[0], axes[1], matrix)).astype(np.float32)
+    rows, columns = (np.polynomial.legendre.legvander(np.linspace(-1, 1, size), BIAS_FIELD_DEGREE) for size in shape)
+    gain: GreyImage = np.exp((rows @ matrix @ columns.T).astype(np.float32))
     return gain
 
 

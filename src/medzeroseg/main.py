@@ -63,7 +63,7 @@ COMMANDS = (
         "medzeroseg.paper.command:add_paper_arguments",
         "medzeroseg.paper.command:run_paper",
         takes_overrides=True,
-        services={"packages": ("medzeroseg", "data_modules")},
+        services={"packages": ("medzeroseg", "data_modules"), "preload": ("medzeroseg.training", "medzeroseg.tasks")},
     ),
     Command(
         "slurm",

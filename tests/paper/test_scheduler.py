@@ -206,4 +206,4 @@ def test_times_outlive_the_process_and_add_up_what_led_to_the_finish(tmp_path: P
 def test_two_run_side_by_side_unless_they_would_share_a_gpu_or_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     for count, gpu, jobs in ((1, False, 1), (2, False, 2), (64, False, 2), (64, True, 1)):
         monkeypatch.setattr("medzeroseg.paper.running.cores", lambda count=count: count)
-        assert default_jobs(lambda gpu=gpu: gpu) == jobs  # type: ignore[misc]
+        assert default_jobs(gpu) == jobs

@@ -35,12 +35,13 @@ def add_paper_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Overrides of every experiment follow `--`, e.g. -- --trainer.accelerator=cpu"
 
 
-def run_paper(args: argparse.Namespace, packages: Sequence[str]) -> int:
+def run_paper(args: argparse.Namespace, packages: Sequence[str], preload: Sequence[str] = ()) -> int:
     """Run what is left of a paper in order, then write its tables, figures and report to `<runs>/paper/<DATA>`.
 
     Args:
         args: What `add_paper_arguments` parses, and `overrides`: the words after `--`.
         packages: Packages whose classes the experiments name.
+        preload: Modules that every run imports.
 
     Returns:
         Exit code: 1 where a run failed or something could not be built.
@@ -68,8 +69,9 @@ def run_paper(args: argparse.Namespace, packages: Sequence[str]) -> int:
             left = [step for step in steps if found[step.run].stage is not Stage.DONE]
             if not paper.data_is_made:
                 require_data(left)
-            jobs = args.jobs or default_jobs(_has_accelerator)
-            starter = Starter(folder, found, overrides, jobs, times, lock)
+            has_gpu = _has_accelerator()
+            jobs = args.jobs or default_jobs(has_gpu)
+            starter = Starter(folder, found, overrides, jobs, times, lock, None if has_gpu else preload)
             console.print(
                 f"{paper.title}: {len(steps)} runs, {len(steps) - len(left)} done; "
                 f"{jobs} side by side, threads of each: {starter.threads}; logs in {starter.logs}/"

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +12,9 @@ from pathlib import Path
 from medzeroseg.errors import ConfigurationError, StoppedError
 from medzeroseg.files import write_atomically
 from medzeroseg.paper.plan import Run, Step
-from medzeroseg.paper.scheduler import End, Outcome
+from medzeroseg.paper.scheduler import End, Outcome, Process
 from medzeroseg.paper.state import Stage, Status
+from medzeroseg.paper.warm import WarmStart
 from medzeroseg.tables import is_finished
 
 
@@ -101,6 +102,7 @@ class Starter:
         jobs: How many run side by side; each gets its share of the cores.
         times: Where the attempts are kept.
         lock: File descriptor that the processes hold open, so that a lock outlives this process with them.
+        preload: Modules that runs need, to be imported once for all; None: each run starts Python anew.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Starter:
         jobs: int,
         times: Times,
         lock: int,
+        preload: Sequence[str] | None = None,
     ) -> None:
         self.logs = folder / "logs"
         self.found = found
@@ -119,24 +122,28 @@ class Starter:
         self.times = times
         self.lock = lock
         self.threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs))
+        self._warm = None if preload is None else WarmStart(preload, self.threads)
         self._begun: dict[Run, datetime] = {}
 
     def log(self, run: Run) -> Path:
         """Where a run's output goes."""
         return self.logs / f"{run.key}.log"
 
-    def start(self, step: Step) -> "subprocess.Popen[bytes]":
+    def start(self, step: Step) -> Process:
         """Start a step; what it prints is added to its log."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, "-m", "medzeroseg.main", "train", str(step.file), "--seeds", str(step.run.seed)]
+        words = ["train", str(step.file), "--seeds", str(step.run.seed)]
         words += ["--resume"] if self._resumes(step.run) else []
         words += ["--", "--trainer.enable_progress_bar=false", *self.overrides]
         self._begun[step.run] = datetime.now(UTC)
-        with self.log(step.run).open("ab") as log:
-            log.write(f"== {self._begun[step.run]:%Y-%m-%d %H:%M:%S} UTC: {' '.join(words[1:])}\n".encode())
+        path = self.log(step.run)
+        with path.open("ab") as log:
+            log.write(f"== {self._begun[step.run]:%Y-%m-%d %H:%M:%S} UTC: medzeroseg {' '.join(words)}\n".encode())
             log.flush()
+            if self._warm is not None:
+                return self._warm.start("medzeroseg.main:main", words, path, self.lock)
             return subprocess.Popen(
-                words,
+                [sys.executable, "-m", "medzeroseg.main", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -169,6 +176,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_jobs(has_gpu: Callable[[], bool]) -> int:
+def default_jobs(has_gpu: bool) -> int:
     """Two where there are two cores and no GPU to share, else one."""
-    return 2 if cores() >= 2 and not has_gpu() else 1
+    return 2 if cores() >= 2 and not has_gpu else 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from medzeroseg.paper.plan import Run, Step
 from medzeroseg.paper.state import Stage, Status
@@ -15,6 +16,23 @@ from medzeroseg.paper.state import Stage, Status
 GRACE_S = 60.0
 """How long a run has to save its checkpoint when it is asked to stop."""
 _POLL_S = 0.2
+
+
+class Process(Protocol):
+    """A process that leads a group of its own: what is needed of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int:
+        """Of the process and its group."""
+
+    def poll(self) -> int | None:
+        """Exit code, or None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; `subprocess.TimeoutExpired` if it does not come."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal."""
 
 
 class End(StrEnum):
@@ -53,7 +71,7 @@ class Schedule:
 
     def __init__(self, steps: Sequence[Step], found: Mapping[Run, Status], minutes: Mapping[Run, float]) -> None:
         self.waiting = {step.run: step for step in steps if found[step.run].stage is not Stage.DONE}
-        self.running: dict[Run, tuple[subprocess.Popen[bytes], float]] = {}
+        self.running: dict[Run, tuple[Process, float]] = {}
         self.outcomes = {step.run: Outcome(End.DONE) for step in steps if step.run not in self.waiting}
         self.known = minutes
         guess = sum(minutes.values()) / len(minutes) if minutes else 1.0
@@ -88,7 +106,7 @@ def execute(
     schedule: Schedule,
     *,
     jobs: int,
-    start: Callable[[Step], subprocess.Popen[bytes]],
+    start: Callable[[Step], Process],
     finish: Callable[[Step, int, float], Outcome],
     tell: Callable[[], None],
     stopping: Callable[[], None],
@@ -145,7 +163,7 @@ def _stop(schedule: Schedule) -> None:
         schedule.outcomes[run] = Outcome(End.STOPPED, reason="it was interrupted; the same command goes on with it")
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def _kill_group(process: Process) -> None:
     # its workers too, which a process that was killed leaves behind
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
