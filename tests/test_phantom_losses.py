@@ -62,14 +62,14 @@ def test_the_short_run_retrieves_what_the_long_one_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(project_root)
-    long = ["--trainer.max_epochs=20", f"{INIT}window_share=0.7"]
-    long += [f"{INIT}lr_schedule.init_args.restarts=[0.3]", f"{INIT}lr_schedule.init_args.restart_peak=3.0"]
-    assert run("phantom_infonce", inputs, tmp_path / "short", ["--trainer.max_epochs=6"]) == 0
+    long = ["--trainer.max_epochs=22", f"{INIT}window_share=0.636363"]
+    long += [f"{INIT}lr_schedule.init_args.restarts=[0.363637]", f"{INIT}lr_schedule.init_args.restart_peak=3.0"]
+    assert run("phantom_infonce", inputs, tmp_path / "short", ["--trainer.max_epochs=8"]) == 0
     assert run("phantom_infonce", inputs, tmp_path / "long", long) == 0
     short_steps, long_steps = (steps(tmp_path / name) for name in ("short", "long"))
-    assert len(short_steps) == 12  # 2 an epoch
-    assert len(long_steps) == 40
-    assert long_steps[:12] == short_steps
+    assert len(short_steps) == 16  # 2 an epoch
+    assert len(long_steps) == 44
+    assert long_steps[:16] == short_steps
     [one], [other] = read_records(tmp_path / "short"), read_records(tmp_path / "long")
     assert one.ranks == other.ranks
     assert one.metrics == other.metrics

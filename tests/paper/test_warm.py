@@ -64,6 +64,7 @@ def test_a_process_has_its_words_log_group_and_environment(tmp_path: Path) -> No
         tmp_path,
         """
         warm = WarmStart(["stand_in"], threads=5)
+        warm.prepare()
         log.write_text("before\\n")
         for word in ("one", "two"):
             os.environ["WORD"] = word

@@ -18,9 +18,10 @@ from medzeroseg.paper.configs import resolve
 from medzeroseg.paper.plan import Paper, Run, Step, build_steps, load_paper, missing_data, require_data
 from medzeroseg.paper.progress import Progress, clock
 from medzeroseg.paper.report import Picture
-from medzeroseg.paper.running import Starter, Times, default_jobs
+from medzeroseg.paper.running import Starter, Times, default_jobs, threads_of_each
 from medzeroseg.paper.scheduler import End, Outcome, Schedule, execute
 from medzeroseg.paper.state import Stage, Status, statuses
+from medzeroseg.paper.warm import WarmStart
 
 
 def add_paper_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,8 +55,13 @@ def run_paper(args: argparse.Namespace, packages: Sequence[str], preload: Sequen
     folder: Path = args.runs / "paper" / paper.name
     require_writable(folder)
     overrides = [f"--runs_dir={args.runs}", *args.overrides]
+    only_looks = args.dry_run or args.report_only
+    has_gpu = not only_looks and _has_accelerator()
+    jobs = args.jobs or default_jobs(has_gpu)
+    warm = None if only_looks or has_gpu else WarmStart(preload, threads_of_each(jobs))
     with console.status("reading the experiments"):
-        templates = resolve(paper.experiments, overrides, folder.parent / ".configs", packages)
+        meanwhile = warm.prepare if warm else None
+        templates = resolve(paper.experiments, overrides, folder.parent / ".configs", packages, meanwhile)
     steps = build_steps(paper, templates)
     times = Times(folder / "times.json")
     if args.dry_run:
@@ -69,9 +75,7 @@ def run_paper(args: argparse.Namespace, packages: Sequence[str], preload: Sequen
             left = [step for step in steps if found[step.run].stage is not Stage.DONE]
             if not paper.data_is_made:
                 require_data(left)
-            has_gpu = _has_accelerator()
-            jobs = args.jobs or default_jobs(has_gpu)
-            starter = Starter(folder, found, overrides, jobs, times, lock, None if has_gpu else preload)
+            starter = Starter(folder, found, overrides, jobs, times, lock, warm)
             console.print(
                 f"{paper.title}: {len(steps)} runs, {len(steps) - len(left)} done; "
                 f"{jobs} side by side, threads of each: {starter.threads}; logs in {starter.logs}/"

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,11 @@ _VARIABLE = re.compile(rb"\$\{oc\.env:(\w+)")
 
 
 def resolve(
-    experiments: Mapping[str, Path], overrides: Sequence[str], cache: Path, packages: Sequence[str]
+    experiments: Mapping[str, Path],
+    overrides: Sequence[str],
+    cache: Path,
+    packages: Sequence[str],
+    meanwhile: Callable[[], None] | None = None,
 ) -> dict[str, str]:
     """Resolve experiments: includes, defaults of classes, interpolations, overrides.
 
@@ -31,6 +35,7 @@ def resolve(
         overrides: Options that override every experiment's.
         cache: Folder of what was resolved before.
         packages: Packages whose classes the experiments name; their defaults are part of a configuration.
+        meanwhile: Called before something is resolved anew, which takes long: begins what can be done beside it.
 
     Returns:
         Name to template: YAML in which the seed is `SEED`.
@@ -47,6 +52,8 @@ def resolve(
         else:
             missing[name] = text
     if missing:
+        if meanwhile is not None:
+            meanwhile()
         from medzeroseg.paper.parsing import parse_experiment  # torch and Lightning: seconds
 
         for name, text in missing.items():

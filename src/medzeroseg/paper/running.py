@@ -102,7 +102,7 @@ class Starter:
         jobs: How many run side by side; each gets its share of the cores.
         times: Where the attempts are kept.
         lock: File descriptor that the processes hold open, so that a lock outlives this process with them.
-        preload: Modules that runs need, to be imported once for all; None: each run starts Python anew.
+        warm: Forks the runs; None: each run starts Python anew.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Starter:
         jobs: int,
         times: Times,
         lock: int,
-        preload: Sequence[str] | None = None,
+        warm: WarmStart | None = None,
     ) -> None:
         self.logs = folder / "logs"
         self.found = found
@@ -121,8 +121,8 @@ class Starter:
         self.jobs = jobs
         self.times = times
         self.lock = lock
-        self.threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs))
-        self._warm = None if preload is None else WarmStart(preload, self.threads)
+        self.threads = threads_of_each(jobs)
+        self._warm = warm
         self._begun: dict[Run, datetime] = {}
 
     def log(self, run: Run) -> Path:
@@ -174,6 +174,11 @@ class Starter:
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_of_each(jobs: int) -> int:
+    """A job's share of the cores, if `OMP_NUM_THREADS` does not say otherwise."""
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs))
 
 
 def default_jobs(has_gpu: bool) -> int:

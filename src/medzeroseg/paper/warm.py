@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from multiprocessing import reduction
+from multiprocessing import forkserver, reduction
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ class WarmStart:
         self._context.set_forkserver_preload(list(modules))
         self._threads = threads
 
+    def prepare(self) -> None:
+        """Let the imports begin; this process goes on with something else."""
+        with _environment(self._environment()):
+            forkserver.ensure_running()
+
     def start(self, target: str, words: Sequence[str], log: Path, held: int) -> WarmProcess:
         """Call a function in a process and a process group of its own.
 
@@ -68,12 +73,15 @@ class WarmStart:
             log: What the process prints is added to it.
             held: A file descriptor that the process holds open as long as it lives.
         """
-        environment = os.environ | {"OMP_NUM_THREADS": str(self._threads)}
+        environment = self._environment()
         arguments = (target, list(words), str(log), environment, _Held(held))
         process = self._context.Process(target=_run, args=arguments, name=f"{words[0]} {log.stem}")
-        with _environment(environment):  # the first start starts the server, which inherits it
+        with _environment(environment):  # where nothing was prepared, this starts the server, which inherits it
             process.start()
         return WarmProcess(process)
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"OMP_NUM_THREADS": str(self._threads)}
 
 
 @contextmanager
