@@ -125,6 +125,19 @@ def test_experiment_trains_on_masks_and_is_recorded(experiment: str, inputs: Pat
 
 
 @pytest.mark.usefixtures("environment")
+def test_a_training_shorter_than_the_way_to_its_first_validation_is_validated_at_its_end(
+    inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        assert run("samples_covid_qu_ex_full", inputs, tmp_path, ["--trainer.check_val_every_n_epoch=4"]) == 0
+    assert "check_val_every_n_epoch=4 is more than the 1 epochs" in caplog.text
+    folder = tmp_path / "samples_covid_qu_ex_full/seed_0"
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    written = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert written["trainer"]["check_val_every_n_epoch"] == 1
+
+
+@pytest.mark.usefixtures("environment")
 def test_an_interrupted_weak_run_goes_on_with_the_masks_it_has(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

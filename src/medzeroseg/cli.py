@@ -10,7 +10,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
 from medzeroseg.callbacks.dashboard import Dashboard
@@ -156,6 +156,8 @@ class ExperimentCLI(LightningCLI):
             )
         if self.subcommand == "fit" and self.archives and not config.ckpt_path and not config.trainer.fast_dev_run:
             archive(folder)
+        if self.subcommand == "fit":
+            _validate_at_least_once(config.trainer)
         rank_zero_only(require_writable)(folder)
         config.weights_only = True  # a checkpoint is data, never code
 
@@ -189,3 +191,13 @@ class ExperimentCLI(LightningCLI):
             trainer = {key: dump["trainer"].get(key) for key in _TRAINER_SETTINGS}
             task: Any = self.model
             task.config = {"model": dump["model"], "data": dump["data"], "trainer": trainer}
+
+
+def _validate_at_least_once(trainer: Any) -> None:  # noqa: ANN401 - a namespace of the parser
+    """Validate a training shorter than `check_val_every_n_epoch` at its end: else it would leave no checkpoint."""
+    if 0 < (trainer.max_epochs or 0) < (trainer.check_val_every_n_epoch or 0):
+        rank_zero_info(
+            f"trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch} is more than the {trainer.max_epochs} "
+            "epochs of this run; validating once, at its end."
+        )
+        trainer.check_val_every_n_epoch = trainer.max_epochs
