@@ -1,7 +1,6 @@
 """Image-text pairs: the record, the dataset over records, and the collation into batches."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, Protocol, TypedDict
@@ -12,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_modules.loading import EpochDataset, stack_images
-from data_modules.seeding import seeded as seeded
-from data_modules.seeding import stable_hash as stable_hash
+from data_modules.seeding import seeded_for, seeded_torch
 from data_modules.windows import NamedStructures, Windows
 from medzeroseg.imaging import InputError, read_picture
 
@@ -150,9 +148,7 @@ class ImageTextDataset(EpochDataset[ImageTextItem]):
             windows = self._windows(record, picture)
         except InputError as error:
             raise InputError(f"case {record.case_id}: {error}") from error
-        # Seeding three generators takes half a millisecond: not for a transform that says it draws nothing.
-        draws = getattr(self.transform, "is_random", True)
-        with seeded(f"{self.seed}/{self.epoch}/{record.case_id}") if draws else nullcontext():
+        with seeded_for(self.transform, f"{self.seed}/{self.epoch}/{record.case_id}"):
             image = self.transform(picture)
         item: ImageTextItem = {
             "image": image,
@@ -168,7 +164,7 @@ class ImageTextDataset(EpochDataset[ImageTextItem]):
     def _windows(self, record: ImageTextRecord, picture: Image.Image) -> WindowItem | None:
         if self.windows is None or record.structures is None:
             return None
-        with seeded(f"{self.seed}/{self.epoch}/{record.case_id}/windows"):
+        with seeded_torch(f"{self.seed}/{self.epoch}/{record.case_id}/windows"):
             taken = self.windows.take(picture, record.structures)
         return {
             "images": [self.window_transform(window.picture) for window in taken],

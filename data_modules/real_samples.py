@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.base import ImageTextDataModule, Split, SplitIndex
-from data_modules.pairs import ImageTextRecord, stable_hash
+from data_modules.pairs import ImageTextRecord
 from data_modules.real_sets import NO_STRUCTURE, SETS
 from data_modules.screening import select_by_hash
+from data_modules.seeding import stable_hash
 from medzeroseg.imaging import InputError
 
 HOW_TO_GET = (

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -31,3 +31,24 @@ def seeded(key: str) -> Iterator[None]:
         torch.set_rng_state(torch_state)
         np.random.set_state(numpy_state)
         random.setstate(python_state)
+
+
+@contextmanager
+def seeded_torch(key: str) -> Iterator[None]:
+    """As `seeded`, torch's global generator alone: a fifth of the time, for what draws from no other."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(stable_hash(key))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def seeded_for(transform: object, key: str) -> AbstractContextManager[None]:
+    """Seed what a transform draws from, as it says itself.
+
+    `is_random` False: nothing. `draws_from_torch` True: torch's generator alone. Neither: any of the three.
+    """
+    if not getattr(transform, "is_random", True):
+        return nullcontext()
+    return seeded_torch(key) if getattr(transform, "draws_from_torch", False) else seeded(key)

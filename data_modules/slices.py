@@ -14,7 +14,7 @@ from torch import Tensor
 from data_modules.cases import CaseSource, LabelCheck, SegmentationCase
 from data_modules.loading import EpochDataset, stack_images
 from data_modules.pairs import ImageTransform
-from data_modules.seeding import seeded, stable_hash
+from data_modules.seeding import seeded_for, stable_hash
 from data_modules.slice_cache_entry import CachedCase
 from medzeroseg.imaging import InputError, Window, square_picture
 
@@ -215,7 +215,7 @@ class SliceDataset(EpochDataset[SliceItem]):
         grey, mask = native.image, native.mask
         if how.augmentation is not None and mask is not None:
             grey, mask = how.augmentation(grey, mask, seed=stable_hash(key))
-        with seeded(key):
+        with seeded_for(how.transform, key):
             image = how.transform(square_picture(grey, how.side_px))
         item: SliceItem = {
             "image": image,

@@ -2,6 +2,7 @@ import logging
 import pickle
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from data_modules.pairs import (
     SquareResize,
 )
 from data_modules.screening import select_by_hash
-from data_modules.seeding import seeded, stable_hash
+from data_modules.seeding import seeded, seeded_for, seeded_torch, stable_hash
 from medzeroseg.imaging import InputError
 from tests.helpers.fake_pairs import SIZES, Damaged, FakeDataModule, count_letters, make_records, noisy
 from tests.helpers.loading import error_of
@@ -148,6 +149,32 @@ def test_seeded_puts_the_state_back_after_an_error():
     with pytest.raises(RuntimeError, match="shape"), seeded("x"):
         torch.rand(2).reshape(3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_torch_alone_is_seeded_as_with_the_others():
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    others, before = (random.getstate(), np.random.get_state()[1].tolist()), torch.get_rng_state()
+    with seeded_torch("x"):
+        drawn = torch.rand(4)
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == others
+    assert torch.equal(torch.get_rng_state(), before)
+    with seeded("x"):
+        assert torch.equal(torch.rand(4), drawn)
+
+
+@pytest.mark.parametrize(
+    ("says", "seeds"),
+    [({}, {"torch", "others"}), ({"draws_from_torch": True}, {"torch"}), ({"is_random": False}, set())],
+)
+def test_a_transform_says_what_it_draws_from(says: dict[str, bool], seeds: set[str]):
+    transform = SimpleNamespace(**says)
+    drawn = []
+    for state in (1, 2):
+        torch.manual_seed(state), np.random.seed(state), random.seed(state)
+        with seeded_for(transform, "x"):
+            drawn.append((torch.rand(1).item(), (np.random.rand(), random.random())))
+    equal = {name for name, one, other in zip(("torch", "others"), *drawn, strict=True) if one == other}
+    assert equal == seeds
 
 
 def test_stable_hash_is_fixed():

@@ -64,6 +64,9 @@ class TrainImageTransform:
         brightness: Largest relative change of brightness, in [0, 1).
     """
 
+    draws_from_torch = True
+    """And from no other generator, which a dataset need not seed then."""
+
     def __init__(
         self,
         preprocess: PreprocessCfg,

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 class GreyTransform:
     """A picture as one grey channel with mean 0 and standard deviation 1; its size stays."""
 
+    is_random: ClassVar[bool] = False  # a dataset need not seed any generator
+
     def __call__(self, picture: Image.Image) -> Tensor:
         """PIL picture to (1, H, W) float32; a picture of one grey becomes all 0."""
         grey = torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float32))
