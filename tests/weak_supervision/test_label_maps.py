@@ -36,8 +36,19 @@ def test_the_order_of_structures_does_not_matter_for_what_lies_within() -> None:
 
 def test_the_more_confident_of_equals_wins() -> None:
     masks = _masks([1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 0])
-    confidence = torch.stack([_row(0.9, 0.3, 0.9, 1.0), _row(0.4, 0.4, 0.4, 1.0), _row(0.0, 0.0, 0.4, 1.0)])
+    confidence = torch.stack([_row(0.8, 0.3, 0.9, 1.0), _row(0.4, 0.8, 0.8, 1.0), _row(0.0, 0.0, 0.8, 1.0)])
     assert label_map(masks, confidence, HEART).labels.tolist() == [[[1, 2, 2, 0]]]
+
+
+def test_confidence_is_relative_to_the_highest_within_the_own_mask() -> None:
+    # The ventricle is nowhere as probable as the muscle around it, whose mask covers it, and keeps its core.
+    masks = _masks([0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0], [0, 1, 1, 1, 0, 0])
+    confidence = torch.stack(
+        [torch.zeros(1, 1, 6), _row(0.9, 0.8, 0.6, 0.8, 0.9, 0.1), _row(0.1, 0.3, 0.5, 0.3, 0.1, 0.8)]
+    )
+    found = label_map(masks, confidence, HEART)
+    assert found.labels.tolist() == [[[2, 2, 3, 2, 2, 0]]]
+    assert found.score == pytest.approx(0.8)  # of the confidence as it is
 
 
 def test_what_inner_structures_leave_of_an_outer_one_without_ids_of_its_own_is_unknown() -> None:

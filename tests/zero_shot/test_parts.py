@@ -11,6 +11,7 @@ from medzeroseg.zero_shot import (
     PresenceOfPrompts,
     Raw,
     SoftmaxOverPrompts,
+    highest_confidence,
     resolve_overlaps,
     scale_over_case,
 )
@@ -96,6 +97,14 @@ def test_overlap_goes_to_the_surer_structure() -> None:
     assert labels.tolist() == [[1, 2, 2]]
     assert labels.dtype == torch.uint8
     assert overlapping == 1
+
+
+def test_highest_confidence_is_that_within_the_own_mask() -> None:
+    masks = torch.tensor([[[True, True, False]], [[False, True, True]], [[False, False, False]]])
+    confidence = torch.tensor([[[0.3, 0.4, 0.9]], [[0.7, 0.0, 0.0]], [[0.2, 0.2, 0.2]]]).half()
+    found = highest_confidence(masks, confidence)
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx([0.4, 1.0, 1.0], abs=1e-3)  # 1 where there is nothing to divide by
 
 
 def test_nothing_found_is_an_empty_label_map() -> None:

@@ -22,7 +22,7 @@ from medzeroseg.inference.viewing import View, look_at, require_known
 from medzeroseg.models import ImageTextModel
 from medzeroseg.prompts import PromptLibrary
 from medzeroseg.saliency import resize_maps
-from medzeroseg.zero_shot import CaseSegmentation, ZeroShotMethod, resolve_overlaps
+from medzeroseg.zero_shot import CaseSegmentation, ZeroShotMethod, highest_confidence, resolve_overlaps
 
 Progress = Callable[[int, int], None]
 """Told how many slices of how many have passed the model."""
@@ -211,12 +211,13 @@ def _label_map(case: CaseSegmentation, shape: tuple[int, int, int]) -> tuple[npt
         np.zeros(asked, np.float64),
     )
     overlaps = 0
+    highest = highest_confidence(case.masks, case.confidence)[:, None]
     step = max(1, _VOXELS_AT_A_TIME // (height * width))
     for start in range(0, depth, step):
         part = slice(start, min(start + step, depth))
         masks, confidence = _at_size(case, part, (height, width))
         pieces = [torch.split(values.flatten(1), _VOXELS_AT_A_TIME, dim=1) for values in (masks, confidence)]
-        resolved = [resolve_overlaps(*piece) for piece in zip(*pieces, strict=True)]
+        resolved = [resolve_overlaps(claims, sure / highest) for claims, sure in zip(*pieces, strict=True)]
         part_labels = torch.cat([piece for piece, _ in resolved]).reshape(masks.shape[1:])
         overlaps += sum(count for _, count in resolved)
         labels[part] = part_labels.cpu().numpy()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from medzeroseg.zero_shot.overlaps import highest_confidence
+
 UNKNOWN = 255
 """Label id of voxels that a loss leaves out."""
 
@@ -34,8 +36,8 @@ def label_map(
     """Turn the masks of structures into the label ids that make them up.
 
     A structure whose ids are some of another's lies inside it (an infection in the lungs): what of its mask leaves the
-    outer mask is dropped, and it lies on top of it. Where others overlap, the more confident one wins, the first of
-    equals.
+    outer mask is dropped, and it lies on top of it. Where others overlap, the more confident one wins, relative to the
+    highest confidence within its own mask (`zero_shot.highest_confidence`), the first of equals.
 
     Args:
         masks: (P, D, H, W) bool, in the order of `parts`.
@@ -57,8 +59,9 @@ def label_map(
     outside = [[n for n, other in enumerate(ids) if own < other] for own in ids]
     claims = torch.stack([masks[[n, *outer]].all(dim=0) for n, outer in enumerate(outside)])
     depth = torch.tensor([float(len(outer)) for outer in outside], device=masks.device)
-    # Confidence is at most 1: two levels' distance keeps an inner structure above its outer one, whatever they say.
-    rank = confidence.float() + 2 * depth.view(-1, 1, 1, 1)
+    relative = confidence.float() / highest_confidence(claims, confidence).view(-1, 1, 1, 1)
+    # Of what is claimed it is at most 1: two levels' distance keeps an inner structure above its outer one.
+    rank = relative + 2 * depth.view(-1, 1, 1, 1)
     best = rank.masked_fill(~claims, -torch.inf).argmax(dim=0)
     own = [sorted(mine - frozenset().union(*(other for other in ids if other < mine))) for mine in ids]
     label_of = torch.tensor([one[0] if one else UNKNOWN for one in own], dtype=torch.uint8, device=masks.device)

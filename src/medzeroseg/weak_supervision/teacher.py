@@ -22,7 +22,7 @@ from medzeroseg.zero_shot import ZeroShotMethod
 from medzeroseg.zero_shot.assembly import CaseAssembler, SliceResult
 
 PROVENANCE_NAME = "provenance.json"
-VERSION = 2
+VERSION = 3
 """Raise it when the same settings give other masks."""
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from medzeroseg.zero_shot.calibration import (
 from medzeroseg.zero_shot.configured_methods import ConfiguredMethods
 from medzeroseg.zero_shot.method import CaseSegmentation, ZeroShotMethod
 from medzeroseg.zero_shot.method_table import MethodTable
-from medzeroseg.zero_shot.overlaps import resolve_overlaps
+from medzeroseg.zero_shot.overlaps import highest_confidence, resolve_overlaps
 
 __all__ = [
     "Calibration",
@@ -28,6 +28,7 @@ __all__ = [
     "SmoothNoise",
     "SoftmaxOverPrompts",
     "ZeroShotMethod",
+    "highest_confidence",
     "resolve_overlaps",
     "scale_over_case",
 ]

@@ -1,5 +1,6 @@
 """Masks of several structures in one label map."""
 
+import torch
 from torch import Tensor
 
 
@@ -8,7 +9,8 @@ def resolve_overlaps(masks: Tensor, confidence: Tensor) -> tuple[Tensor, int]:
 
     Args:
         masks: (P, ...) bool.
-        confidence: (P, ...) float, comparable between structures where their masks overlap; the first of equals wins.
+        confidence: (P, ...) float, comparable between structures where their masks overlap (divided by
+            `highest_confidence`); the first of equals wins.
 
     Returns:
         (...) uint8 label ids: 0 where no mask is, p + 1 for structure p; and the number of voxels that more than one
@@ -25,3 +27,23 @@ def resolve_overlaps(masks: Tensor, confidence: Tensor) -> tuple[Tensor, int]:
     best = confidence.masked_fill(~masks, float("-inf")).argmax(dim=0)
     labels = (best + 1).where(claims > 0, best.new_zeros(()))
     return labels.byte(), int((claims > 1).sum())
+
+
+def highest_confidence(masks: Tensor, confidence: Tensor) -> Tensor:
+    """What confidence is divided by before overlaps are resolved: each structure's highest within its own mask.
+
+    Probabilities that a text is shown somewhere are on a scale of each structure's own: a left ventricle that is
+    nowhere more probable than 0.5 would lose all of itself to a myocardium whose mask covers it at 0.6. Relative to the
+    highest, each keeps what it is surest of (docs/localisation.md).
+
+    Args:
+        masks: (P, ...) bool, of a whole case.
+        confidence: (P, ...) float, 0 or more.
+
+    Returns:
+        (P,) float32, over 0; 1 for an empty mask.
+    """
+    # one structure's temporaries at a time
+    within = [sure.masked_fill(~own, 0).amax() for own, sure in zip(masks, confidence, strict=True)]
+    highest = torch.stack(within).float()
+    return highest.where(highest > 0, highest.new_ones(()))
