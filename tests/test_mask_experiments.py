@@ -130,7 +130,7 @@ def test_a_training_shorter_than_the_way_to_its_first_validation_is_validated_at
 ) -> None:
     with caplog.at_level("INFO"):
         assert run("samples_covid_qu_ex_full", inputs, tmp_path, ["--trainer.check_val_every_n_epoch=4"]) == 0
-    assert "check_val_every_n_epoch=4 is more than the 1 epochs" in caplog.text
+    assert "check_val_every_n_epoch=4 is more than this run's epochs (1)" in caplog.text
     folder = tmp_path / "samples_covid_qu_ex_full/seed_0"
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     written = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))

@@ -197,7 +197,7 @@ def _validate_at_least_once(trainer: Any) -> None:  # noqa: ANN401 - a namespace
     """Validate a training shorter than `check_val_every_n_epoch` at its end: else it would leave no checkpoint."""
     if 0 < (trainer.max_epochs or 0) < (trainer.check_val_every_n_epoch or 0):
         rank_zero_info(
-            f"trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch} is more than the {trainer.max_epochs} "
-            "epochs of this run; validating once, at its end."
+            f"trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch} is more than this run's "
+            f"epochs ({trainer.max_epochs}); validating once, at its end."
         )
         trainer.check_val_every_n_epoch = trainer.max_epochs

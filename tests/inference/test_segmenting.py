@@ -86,6 +86,20 @@ def test_overlaps_go_to_the_more_confident_and_are_counted():
     assert second.claimed_voxels == first.voxels
 
 
+def test_in_overlaps_confidence_is_relative_to_the_labels_highest():
+    class Probability(Raw):
+        gives_probabilities = True
+
+    # The cavity is nowhere as probable as the muscle, whose mask covers it.
+    muscle, cavity = [[0.9, 0.7, 0.1]] * 2, [[0.1, 0.5, 0.1]] * 2
+    method = ZeroShotMethod(Painted(muscle, cavity), PostProcessing([Threshold(0.5)]), calibration=Probability())
+    segmenter = Segmenter(ImageTextModel("small"), method, SegmentationRequest(("myocardium", "left ventricle")))
+    result = segmenter(scan(), PATH)
+    assert set(np.unique(result.view_labels[..., 12])) == {2}
+    assert set(np.unique(result.view_labels[..., 0])) == {1}
+    assert result.overlap_voxels > 0
+
+
 def test_the_least_score_empties_a_label_before_overlaps():
     result = painted(("liver", "spleen"), LEFT, LEFT, min_score=0.15)(scan(), PATH)
     assert [label.found for label in result.labels] == [False, True]

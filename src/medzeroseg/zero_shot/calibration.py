@@ -13,8 +13,8 @@ class Calibration(ABC):
     after that is taken away answers the text.
     """
 
-    comparable = False
-    """Whether values are probabilities in [0, 1] that can be compared between prompts, as overlaps need."""
+    gives_probabilities = False
+    """Whether values are probabilities in [0, 1], each prompt's on a scale of its own."""
 
     @abstractmethod
     def __call__(self, maps: Tensor, asked: int, projection: bool = False) -> Tensor:
@@ -91,7 +91,7 @@ class Presence(Calibration):
     Prompts are not compared: in a projection such as an X-ray several structures lie at one place.
     """
 
-    comparable = True
+    gives_probabilities = True
 
     def __call__(self, maps: Tensor, asked: int, projection: bool = False) -> Tensor:
         """Sigmoid."""
@@ -108,7 +108,7 @@ class PresenceOfPrompts(Calibration):
         in_projections: Whether prompts are compared in projections, too; else those have the first factor alone.
     """
 
-    comparable = True
+    gives_probabilities = True
 
     def __init__(self, in_projections: bool = True) -> None:
         """Keep the option."""

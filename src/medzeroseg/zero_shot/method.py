@@ -27,7 +27,7 @@ class CaseSegmentation:
         masks: (P, D, H, W) bool, one for each prompt; they may overlap.
         maps: (D, P, h, w) float32 in [0, 1], calibrated saliency on its own grid, one scale for the whole case.
         confidence: (P, D, H, W) float16 in [0, 1], to tell overlaps apart: the segmenter's probability where there is
-            one, else that of the calibration (`Calibration.comparable`), else the saliency on the scale of `maps`.
+            one, else the calibration's (`Calibration.gives_probabilities`), else the saliency on the scale of `maps`.
     """
 
     masks: Tensor
@@ -136,7 +136,7 @@ class ZeroShotMethod(nn.Module):
             saliency = _at_size(maps[part], images)
             mask = self.postprocessing(saliency, images[part], None if features is None else features[part])
             found.append(mask.transpose(0, 1))
-            sureness = _at_size(calibrated[part], images) if self.calibration.comparable else saliency
+            sureness = _at_size(calibrated[part], images) if self.calibration.gives_probabilities else saliency
             confidences.append(sureness.transpose(0, 1).half())
         masks = torch.cat(found, dim=1)
         if self.volume is not None:
